@@ -108,7 +108,12 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
     let name = text(&spec, "/name").to_owned();
     let report = |state: Value| pod_status::set(&cluster, &pod, &name, ephemeral, state);
     for restarts in 0.. {
-        let outcome = create(&cluster, &pod, &spec, ephemeral).await;
+        let mut stop = pod.stop.subscribe();
+        let outcome = tokio::select! {
+            outcome = create(&cluster, &pod, &spec, ephemeral) => outcome,
+            _ = stop.wait_for(Option::is_some) => return,
+            () = cluster.stopping.cancelled() => return,
+        };
         let started = now();
         let terminated = match outcome {
             Err(Trouble::Waits(reason, message)) => {
@@ -162,7 +167,6 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
             );
             report(json!({ "waiting": { "reason": "CrashLoopBackOff", "message": message } }));
         }
-        let mut stop = pod.stop.subscribe();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
             _ = stop.wait_for(Option::is_some) => return,
