@@ -255,7 +255,7 @@ async fn read_patch(request: Request<Body>) -> Result<(Value, Edit), Refusal> {
     let edit: Edit = match kind.split(';').next().unwrap_or_default() {
         "application/merge-patch+json" => patch::merge,
         "application/strategic-merge-patch+json" => patch::strategic,
-        _ => return Err(Refusal::media_type("application/merge-patch+json, application/strategic-merge-patch+json")),
+        _ => return Err(Refusal::media_type()),
     };
     Ok((read(request).await?.1, edit))
 }

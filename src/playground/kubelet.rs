@@ -130,7 +130,7 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
                 "reason": "StartError",
                 "message": format!(
                     "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc \
-                     create failed: unable to start container process: error during container init: {message}: unknown"
+                     create failed: {message}"
                 ),
                 "startedAt": "1970-01-01T00:00:00Z",
                 "finishedAt": now(),

@@ -265,10 +265,9 @@ async fn exec_of_what_is_not_there_is_said_on_the_error_channel() {
     let status = stream.reader.to_end().await.status;
     let message = status["message"].as_str().unwrap();
     assert!(message.contains("exec: \"nonsense\": executable file not found in $PATH"), "{message}");
-    let mut stream = playground.exec("demo", "broken", &["true"], AttachParams::default()).await;
-    let status = stream.reader.to_end().await.status;
-    let expected = "Internal error occurred: unable to upgrade connection: container not found (\"app\")";
-    assert_eq!(status["message"], expected);
+    let request = Request::new("/api/v1/namespaces/demo/pods");
+    let request = request.exec("broken", ["true"], &AttachParams::default()).unwrap();
+    assert!(playground.client.connect(request).await.is_err(), "its container does not run");
     playground.emulator.stop().await;
 }
 
