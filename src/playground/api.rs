@@ -196,8 +196,6 @@ async fn pod(
             pod_stream::log(cluster, key, &query)
         }
         ("attach" | "exec" | "portforward", &Method::GET | &Method::POST) => {
-            let (parts, body) = request.into_parts();
-            let request = Request::from_parts(parts, body);
             pod_stream::open(cluster, key, subresource, request).await
         }
         ("ephemeralcontainers" | "log" | "attach" | "exec" | "portforward", _) => Err(Refusal::no_method()),
