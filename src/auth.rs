@@ -1,0 +1,89 @@
+//! Who somebody is: the identity behind a connection, proved, and for how long.
+//!
+//! An `Identity` has private fields and is made only by this module's rooms, so a function that asks for one asks
+//! for proof. The login name never enters it.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+pub mod certificate;
+
+/// A person, proved.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    subject: String,
+    email: Option<String>,
+    groups: Vec<String>,
+    method: Method,
+    credential: String,
+    valid_until: Option<Timestamp>,
+    rights: Rights,
+    force_command: Option<String>,
+}
+
+/// How an identity was proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Certificate,
+}
+
+/// What the credential itself allows, before any authorizer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    pub pty: bool,
+    pub port_forwarding: bool,
+    pub agent_forwarding: bool,
+}
+
+impl Identity {
+    /// The stable name of the person, as policies and the audit trail use it.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The credential by its public marks (for a certificate: key id, serial, CA), for the audit trail.
+    pub fn credential(&self) -> &str {
+        &self.credential
+    }
+
+    /// When the credential ends; none if it does not.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        self.valid_until
+    }
+
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// The one command that this credential may run, whatever the client asks for.
+    pub fn force_command(&self) -> Option<&str> {
+        self.force_command.as_deref()
+    }
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Certificate => "certificate",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,1 @@
+//! SSH user certificates.
