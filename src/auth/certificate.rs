@@ -228,6 +228,8 @@ fn open<T: Send + Sync + 'static>(
     path: &Path,
     load: fn(&Path) -> Result<T, CertificateSetupError>,
 ) -> Result<Watched<T>, CertificateSetupError> {
+    // Loaded once before it is watched: "no such file" is clearer than what the watch says of a missing folder.
+    load(path)?;
     let path = path.to_owned();
     Watched::open(what, &[path.clone()], move || load(&path))
 }
