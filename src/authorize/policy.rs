@@ -21,6 +21,7 @@ mod command;
 mod destination;
 mod document;
 mod hours;
+mod labels;
 mod pattern;
 mod rule;
 
