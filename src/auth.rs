@@ -4,6 +4,7 @@
 //! for proof. The login name never enters it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -20,6 +21,8 @@ pub struct Identity {
     valid_until: Option<Timestamp>,
     rights: Rights,
     force_command: Option<String>,
+    /// What the certificate is held against when trust changes; none if no certificate proved this identity.
+    marks: Option<Arc<certificate::Marks>>,
 }
 
 /// How an identity was proved.
