@@ -90,6 +90,7 @@ impl Identity {
             valid_until: None,
             rights: Rights { pty: true, port_forwarding: true, agent_forwarding: true },
             force_command: None,
+            marks: None,
         }
     }
 }

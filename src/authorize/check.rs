@@ -15,37 +15,57 @@ use super::policy::{Effect, Policy, Verdict};
 use super::{Action, ActionKind, Decision, Query, QueryProfile, QuerySource, QueryTarget, QueryUser};
 use crate::config::{Config, Profile, Session};
 
-/// The question as the command line has it.
-#[derive(Debug, Clone, Default)]
+/// The question, as the command line has it.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Question {
-    /// The configuration: it names the policy file and the profiles.
+    /// The configuration: it names the policy file and the profiles
+    #[arg(long, env = "PORTHOLE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// A policy file, instead of the configuration's.
+    /// A policy file, instead of the configuration's
+    #[arg(long)]
     pub policy: Option<PathBuf>,
+    /// Who asks
+    #[arg(long)]
     pub user: String,
+    /// A group of theirs; may be repeated
+    #[arg(long = "group")]
     pub groups: Vec<String>,
-    /// `list`, `shell`, `exec`, `files`, `forward`, `listen` or `agent`.
+    /// list, shell, exec, files, forward, listen or agent
+    #[arg(long)]
     pub action: String,
+    #[arg(long)]
     pub namespace: String,
-    /// Each as `key=value`.
+    /// A label of the namespace, as key=value; may be repeated
+    #[arg(long = "namespace-label")]
     pub namespace_labels: Vec<String>,
+    #[arg(long)]
     pub pod: String,
-    /// Each as `key=value`.
+    /// A label of the pod, as key=value; may be repeated
+    #[arg(long = "pod-label")]
     pub pod_labels: Vec<String>,
-    /// `Kind/name`; none means a bare pod.
+    /// The owner at the top of the pod's chain, as Kind/name; without, a bare pod
+    #[arg(long)]
     pub workload: Option<String>,
-    /// None means `app`.
+    /// The target container [default: app]
+    #[arg(long)]
     pub container: Option<String>,
-    /// None means the configuration's default profile.
+    /// The debug profile [default: the configuration's]
+    #[arg(long)]
     pub profile: Option<String>,
-    /// With `exec`, which needs it, and with `files`, where none means `sftp`.
+    /// With exec, which needs it, and with files [default: sftp]
+    #[arg(long)]
     pub command: Option<String>,
-    /// With `forward` and `listen`, which need it: `host:port`.
+    /// With forward and listen, which need it, as host:port
+    #[arg(long)]
     pub destination: Option<String>,
-    /// Where the client comes from; none means `127.0.0.1`.
+    /// Where the client comes from [default: 127.0.0.1]
+    #[arg(long)]
     pub source_ip: Option<String>,
-    /// RFC 3339, as `2026-11-24T10:00:00Z`, or with a zone, as `2026-11-24T10:00[Europe/Berlin]`; none means now.
+    /// When, as 2026-11-24T10:00:00Z or 2026-11-24T10:00[Europe/Berlin] [default: now]
+    #[arg(long)]
     pub time: Option<String>,
+    /// The answer as JSON
+    #[arg(long)]
     pub json: bool,
 }
 

@@ -550,9 +550,9 @@ async fn a_broken_change_leaves_the_last_good_policy_in_force() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("policy.toml");
     std::fs::write(&file, rule_with("")).unwrap();
-    let (fail, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let (fail, mut failures) = tokio::sync::mpsc::channel(64);
     let path = file.clone();
-    let load = move || Policy::load(&path).inspect_err(|error| fail.send(error.to_string()).unwrap());
+    let load = move || Policy::load(&path).inspect_err(|error| fail.try_send(error.to_string()).unwrap());
     let policy = PolicyFile { policy: Watched::open("policy", std::slice::from_ref(&file), load).unwrap() };
     let shell = async || policy.decide(&question(|_| {})).await.unwrap().allow;
 
