@@ -135,12 +135,31 @@ impl FromStr for Glob {
             "*" => Form::Any,
             _ if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) => Form::Exactly,
             _ => {
+                if let Some(letter) = needless_escape(text) {
+                    return Err(format!(
+                        "`{text}` has `\\` before {letter:?}, where it means nothing: write `\\\\` for itself"
+                    ));
+                }
                 let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build();
                 Form::Glob(glob.map_err(|error| format!("`{text}` is no glob: {}", error.kind()))?.compile_matcher())
             }
         };
         Ok(Glob { text: text.to_owned(), form })
     }
+}
+
+/// The first letter after a `\` that needs none. Without this, the group `CORP\dev` would be a glob for `CORPdev`.
+fn needless_escape(glob: &str) -> Option<char> {
+    let mut letters = glob.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '\\'
+            && let Some(escaped) = letters.next()
+            && !r"*?[]{}!^-,\".contains(escaped)
+        {
+            return Some(escaped);
+        }
+    }
+    None
 }
 
 impl fmt::Display for Glob {

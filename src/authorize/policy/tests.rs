@@ -120,7 +120,7 @@ groups = "lead"
 roles = ["lead"]
 
 [[bindings]]
-groups = "lister"
+groups = ["lister", 'CORP\\ops', "/corp/*"]
 roles = "lister"
 
 [[bindings]]
@@ -216,6 +216,8 @@ const CASES: &[Case] = &[
     ("a group that begins alike", "group developers", Err("no role of this person allows anything")),
     ("a subject called as a group", "group , user dev", Err("no role of this person allows anything")),
     ("a group called as a subject", "group dora", Err("no role of this person allows anything")),
+    ("a group with a backslash", "group CORP\\ops, ns x, list", Ok("see")),
+    ("a group by a path's glob", "group /corp/ops/eu, ns x, list", Ok("see")),
     ("a group that looks like a glob", "group *", Err("no role of this person allows anything")),
     // Where, by the namespace's name.
     ("a namespace by glob", "ns payments-eu", Ok("by-name")),
@@ -488,6 +490,12 @@ fn a_mistake_is_named_with_its_line_and_what_would_be_right() {
             "2:1",
             "unknown field `group`, expected one of `subjects`, `groups`, `roles`",
         ),
+        (
+            whole("[[bindings]]\ngroups = 'CORP\\dev'"),
+            "2:10",
+            "`CORP\\dev` has `\\` before 'd', where it means nothing",
+        ),
+        (whole("[[bindings]]\ngroups = 'CORP\\'"), "2:10", "`CORP\\` is no glob: dangling"),
         (whole("[defaults]\ntime-zone = \"x\""), "2:13", "`x` is no time zone"),
         (whole("[default]"), "1:2", "unknown field `default`"),
         (whole("[roles"), "1:7", ""),
@@ -508,6 +516,12 @@ fn a_mistake_is_named_with_its_line_and_what_would_be_right() {
 fn the_example_loads_and_answers_its_own_question() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/policy.toml");
     let policy = Policy::load(example.as_ref()).unwrap_or_else(|error| panic!("{error}"));
+    // The defaults that it shows are those that hold.
+    let spelled_out = std::fs::read_to_string(example).unwrap().replace("\n#profiles", "\nprofiles");
+    let spelled_out = self::policy(&spelled_out.replace("\n#time-zone", "\ntime-zone"));
+    for words in ["group platform, exec df", "group platform, exec df, profile x, from 192.0.2.1"] {
+        assert_eq!(policy.decide(&asked(words)), spelled_out.decide(&asked(words)));
+    }
     let own = policy.decide(&asked("group payments-dev, ns:team payments"));
     assert_eq!(own.reason, "role \"developer\", rule \"own-namespaces\" allows");
     assert_eq!(own.obligations.max_duration, Some(Duration::from_secs(12 * 60 * 60)));
