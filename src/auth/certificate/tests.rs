@@ -39,7 +39,7 @@ impl Desk {
     }
 
     fn private_key(&self, name: &str) -> PrivateKey {
-        PrivateKey::read_openssh_file(&self.path(name)).expect("a key that ssh-keygen made")
+        PrivateKey::read_openssh_file(self.path(name)).expect("a key that ssh-keygen made")
     }
 
     /// Signs the public key `key` by `ca` with `arguments`, and gives the certificate's file.
