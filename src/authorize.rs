@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+pub mod check;
 mod gate;
 pub mod policy;
 mod query;

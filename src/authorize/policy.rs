@@ -21,6 +21,7 @@ mod command;
 mod destination;
 mod document;
 mod hours;
+mod labels;
 mod pattern;
 mod rule;
 
@@ -83,7 +84,7 @@ impl PolicyFile {
     /// Loads `file` and re-reads it when it changes, while the runtime lives in which this is called.
     pub fn open(file: &Path) -> Result<PolicyFile, PolicyError> {
         let path = file.to_owned();
-        let policy = Watched::open("policy", &[path.clone()], move || Policy::load(&path))?;
+        let policy = Watched::open("policy", &[file.to_owned()], move || Policy::load(&path))?;
         Ok(PolicyFile { policy })
     }
 

@@ -24,6 +24,8 @@ use super::control::{Control, Order, Place, Report, Run, Stage};
 pub fn container_main() -> ! {
     let code = match obey() {
         Ok(code) => code,
+        // Whoever is above went while we told it something; we were to go with it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 137,
         Err(error) => {
             eprintln!("porthole: the playground's container process failed: {error}");
             125

@@ -69,5 +69,19 @@ fn resources(version: &str) -> Value {
 
 fn resource(name: &str, kind: &str, namespaced: bool, verbs: &[&str]) -> Value {
     let verbs: Vec<_> = verbs.iter().filter(|verb| !verb.is_empty()).collect();
-    json!({ "name": name, "singularName": kind.to_lowercase(), "kind": kind, "namespaced": namespaced, "verbs": verbs })
+    let short = match name {
+        "pods" => json!(["po"]),
+        "namespaces" => json!(["ns"]),
+        "services" => json!(["svc"]),
+        "deployments" => json!(["deploy"]),
+        _ => json!([]),
+    };
+    json!({
+        "name": name,
+        "singularName": kind.to_lowercase(),
+        "kind": kind,
+        "namespaced": namespaced,
+        "verbs": verbs,
+        "shortNames": short,
+    })
 }

@@ -108,7 +108,12 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
     let name = text(&spec, "/name").to_owned();
     let report = |state: Value| pod_status::set(&cluster, &pod, &name, ephemeral, state);
     for restarts in 0.. {
-        let outcome = create(&cluster, &pod, &spec, ephemeral).await;
+        let mut stop = pod.stop.subscribe();
+        let outcome = tokio::select! {
+            outcome = create(&cluster, &pod, &spec, ephemeral) => outcome,
+            _ = stop.wait_for(Option::is_some) => return,
+            () = cluster.stopping.cancelled() => return,
+        };
         let started = now();
         let terminated = match outcome {
             Err(Trouble::Waits(reason, message)) => {
@@ -162,7 +167,6 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
             );
             report(json!({ "waiting": { "reason": "CrashLoopBackOff", "message": message } }));
         }
-        let mut stop = pod.stop.subscribe();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
             _ = stop.wait_for(Option::is_some) => return,
@@ -231,10 +235,10 @@ fn prepare(cluster: &Cluster, pod: &Pod, object: &Value, spec: &Value, image: &I
         Isolation::Namespaces => (Ipv4Addr::UNSPECIFIED, format!("{}\n", pod.key.name)),
         Isolation::None => (pod.address, format!("{}\n", pod.key.name)),
     };
-    let mut env = environment(pod, object, spec, uid);
+    let (mut env, known) = environment(pod, object, spec, uid);
     let mut words: Vec<String> = Vec::new();
     for list in ["/command", "/args"] {
-        words.extend(items(spec, list).iter().filter_map(|word| Some(expand(word.as_str()?, &env))));
+        words.extend(items(spec, list).iter().filter_map(|word| Some(expand(word.as_str()?, &known))));
     }
     let program = match (image.start, items(spec, "/command").is_empty()) {
         (_, false) => Program::Command(words),
@@ -303,8 +307,11 @@ fn capabilities(spec: &Value) -> Option<Vec<String>> {
     Some(kept)
 }
 
-fn environment(pod: &Pod, object: &Value, spec: &Value, uid: u32) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> = [
+type Variables = Vec<(String, String)>;
+
+/// The environment, and that part of it which `$(NAME)` may name: not what the runtime adds.
+fn environment(pod: &Pod, object: &Value, spec: &Value, uid: u32) -> (Variables, Variables) {
+    let mut env: Variables = [
         ("PATH", PATH),
         ("HOSTNAME", pod.key.name.as_str()),
         ("HOME", if uid == 0 { "/root" } else { "/" }),
@@ -316,18 +323,21 @@ fn environment(pod: &Pod, object: &Value, spec: &Value, uid: u32) -> Vec<(String
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
+    let mut known: Variables = env.iter().filter(|(name, _)| name.starts_with("KUBERNETES_")).cloned().collect();
     for variable in items(spec, "/env") {
         let field = text(variable, "/valueFrom/fieldRef/fieldPath");
         let value = match field {
-            "" => expand(text(variable, "/value"), &env),
+            "" => expand(text(variable, "/value"), &known),
             "status.podIP" => pod.address.to_string(),
             field => text(object, &format!("/{}", field.replace('.', "/"))).to_owned(),
         };
         let name = text(variable, "/name").to_owned();
-        env.retain(|(known, _)| *known != name);
-        env.push((name, value));
+        for list in [&mut env, &mut known] {
+            list.retain(|(other, _)| *other != name);
+            list.push((name.clone(), value.clone()));
+        }
     }
-    env
+    (env, known)
 }
 
 /// `$(NAME)` is the variable's value, `$$(NAME)` is `$(NAME)`; what is not known stays as it is.

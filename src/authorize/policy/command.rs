@@ -53,3 +53,50 @@ impl fmt::Display for CommandGlob {
 pub(super) fn is_plain(command: &str) -> bool {
     command.chars().all(|letter| letter.is_alphanumeric() || " -_./:,@+=%".contains(letter))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_never_stands_in_for_what_a_shell_would_take_for_more() {
+        let fits = |pattern: &str, command: &str| pattern.parse::<CommandGlob>().unwrap().fits(command);
+        assert!(fits("ls *", "ls -l /var/log/app.log"));
+        assert!(fits("psql", "psql"));
+        assert!(fits("psql -c 'select 1'", "psql -c 'select 1'"));
+        assert!(fits("{ps,top} -b", "top -b"));
+        assert!(!fits("psql", "psql -c 'drop table x'"));
+        assert!(!fits("ls", "ls -l"));
+        assert!(!fits("psql -c '*'", "psql -c 'select 1'"));
+        for more in [
+            "; id",
+            "| sh",
+            "&& id",
+            "& id",
+            "$(id)",
+            "`id`",
+            "\nid",
+            "> /etc/passwd",
+            "< x",
+            "'a'",
+            "\"a\"",
+            "\\",
+            "#",
+            "~",
+            "{a,b}",
+            "*",
+            "\r",
+            "\t",
+            "\0",
+            "!",
+            "(id)",
+            "[a]",
+            "$IFS",
+        ] {
+            let command = format!("ls a{more}");
+            assert!(!fits("ls *", &command), "{command:?}");
+            assert!(!fits("*ls*", &command), "{command:?}");
+            assert!(fits("*", &command), "{command:?}");
+        }
+    }
+}

@@ -119,3 +119,95 @@ impl fmt::Display for DestinationPattern {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorize::policy::tests::question;
+
+    #[test]
+    fn destinations_fit_as_they_are_written() {
+        use ActionKind::{Forward, Listen};
+        for (pattern, action, host, port, fits) in [
+            ("*:*", Forward, "anything.at.all", 1, true),
+            ("*:*", Listen, "", 0, true),
+            ("*:5432", Forward, "db", 5432, true),
+            ("*:5432", Forward, "db", 5433, false),
+            ("db:5430-5439", Forward, "db", 5430, true),
+            ("db:5430-5439", Forward, "db", 5439, true),
+            ("db:5430-5439", Forward, "db", 5440, false),
+            ("*.svc.cluster.local:80", Forward, "web.demo.svc.cluster.local", 80, true),
+            ("*.svc.cluster.local:80", Forward, "WEB.demo.SVC.cluster.local.", 80, true),
+            ("*.svc.cluster.local:80", Forward, "evil.example", 80, false),
+            ("*.svc.cluster.local:80", Forward, "web.svc.cluster.local.evil.example", 80, false),
+            ("10.0.0.0/8:80", Forward, "10.9.8.7", 80, true),
+            ("10.0.0.0/8:80", Forward, "11.9.8.7", 80, false),
+            ("10.0.0.0/8:80", Forward, "::ffff:10.9.8.7", 80, true),
+            ("10.0.0.0/8:80", Forward, "10.9.8.7.evil.example", 80, false),
+            ("192.0.2.1:80", Forward, "192.0.2.1", 80, true),
+            ("192.0.2.1:80", Forward, "192.0.2.10", 80, false),
+            ("[2001:db8::1]:80", Forward, "2001:db8:0:0:0:0:0:1", 80, true),
+            ("[2001:db8::/32]:80", Forward, "2001:db8::5", 80, true),
+            ("[2001:db8::/32]:80", Forward, "2001:db9::5", 80, false),
+            ("0.0.0.0/0:80", Forward, "localhost", 80, true),
+            // The pod itself, however it is spelled.
+            ("localhost:80", Forward, "localhost", 80, true),
+            ("localhost:80", Forward, "LocalHost.", 80, true),
+            ("localhost:80", Forward, "web.localhost", 80, true),
+            ("localhost:80", Forward, "notlocalhost", 80, false),
+            ("localhost:80", Forward, "localhost.evil.example", 80, false),
+            ("localhost:80", Forward, "127.0.0.1", 80, true),
+            ("localhost:80", Forward, "127.9.9.9", 80, true),
+            ("localhost:80", Forward, "::1", 80, true),
+            ("localhost:80", Forward, "::ffff:127.0.0.1", 80, true),
+            ("localhost:80", Forward, "0.0.0.0", 80, true),
+            ("localhost:80", Forward, "::", 80, true),
+            ("localhost:80", Forward, "10.1.2.3", 80, true),
+            ("localhost:80", Forward, "10.1.2.4", 80, false),
+            ("127.0.0.1:80", Forward, "localhost", 80, true),
+            ("[::1]:80", Forward, "localhost", 80, true),
+            // A listener on another address than the loopback is open to the network.
+            ("localhost:80", Listen, "localhost", 80, true),
+            ("localhost:80", Listen, "127.0.0.1", 80, true),
+            ("localhost:80", Listen, "", 80, false),
+            ("localhost:80", Listen, "0.0.0.0", 80, false),
+            ("localhost:80", Listen, "10.1.2.3", 80, false),
+            // A host that breaks out of any name is only that: a host that no name fits.
+            ("db:80", Forward, "db\0", 80, false),
+            ("db:80", Forward, "", 80, false),
+            ("db?:80", Forward, "dbé", 80, false),
+        ] {
+            let pattern: DestinationPattern = pattern.parse().unwrap();
+            let destination = QueryDestination { host: host.to_owned(), port };
+            let query = question(|query| query.action = action);
+            assert_eq!(pattern.fits(&destination, &query), fits, "{pattern} {action} {destination}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_destination_is_refused() {
+        for text in [
+            "",
+            "db",
+            "db:",
+            ":80",
+            "db:http",
+            "db:65536",
+            "db:-1",
+            "db:+80",
+            "db:90-80",
+            "db:80-",
+            "::1:80",
+            "[::1]80",
+            "[::1:80",
+            "10.0.0.0/33:80",
+            "10.0.0.1/8:80",
+            "db/x:80",
+            "db[:80",
+            "[::g]:80",
+            "db:80:90",
+        ] {
+            assert!(text.parse::<DestinationPattern>().is_err(), "{text:?}");
+        }
+    }
+}

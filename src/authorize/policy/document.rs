@@ -16,7 +16,8 @@ use toml::Spanned;
 use super::command::CommandGlob;
 use super::destination::DestinationPattern;
 use super::hours::{Hours, HoursOfDays, Zone};
-use super::pattern::{Glob, Labels, NameGlob, Network, Several, Text, WorkloadGlob};
+use super::labels::Labels;
+use super::pattern::{Glob, NameGlob, Network, Several, Text, WorkloadGlob};
 use super::rule::{Actions, Effect, Rule};
 use super::{Holders, Policy, Role};
 use crate::authorize::ActionKind;
@@ -269,7 +270,7 @@ fn check_allow(rule: &RuleDocument) -> Result<(), Mistake> {
         true => Err(mistake(
             rule.id.span(),
             format!(
-                "rule `{}` allows without saying where: name `namespaces` or `namespace-labels` (`namespaces = \"*\"` is everywhere)",
+                "rule `{}` allows without saying where: name `namespaces` (\"*\" is everywhere) or `namespace-labels`",
                 rule.id.get_ref().0
             ),
         )),
@@ -284,7 +285,7 @@ fn check_deny(rule: &RuleDocument) -> Result<(), Mistake> {
     match &rule.commands {
         Some(commands) => Err(mistake(
             commands.span(),
-            "a command cannot be denied, since a shell has endless ways to spell it: allow the commands that may run, and no other",
+            "a command cannot be denied, since a shell has endless ways to spell it: allow only those that may run",
         )),
         None => Ok(()),
     }

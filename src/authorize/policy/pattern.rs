@@ -1,10 +1,8 @@
-//! What a rule compares with: names by glob, labels, commands, networks.
+//! What a rule compares with: names by glob, workloads, networks.
 //!
 //! Guards: each pattern is whole and compiled when the file has loaded, and one that could never be meant (an empty
-//! list, a name that Kubernetes would refuse, a glob in a label) is a mistake that is named then, not a rule that
-//! silently fits nothing, or everything.
+//! list, a name that Kubernetes would refuse) is a mistake that is named then, not a rule that silently fits nothing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -12,7 +10,7 @@ use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// At least one of something that is written as a string; a single string stands for a list of one.
@@ -51,7 +49,7 @@ impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Several<T> {
     }
 }
 
-struct SeveralVisitor<T>(PhantomData<T>);
+pub(super) struct SeveralVisitor<T>(pub(super) PhantomData<T>);
 
 impl<'de, T: FromStr<Err = String>> Visitor<'de> for SeveralVisitor<T> {
     type Value = Several<T>;
@@ -137,12 +135,31 @@ impl FromStr for Glob {
             "*" => Form::Any,
             _ if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) => Form::Exactly,
             _ => {
+                if let Some(letter) = needless_escape(text) {
+                    return Err(format!(
+                        "`{text}` has `\\` before {letter:?}, where it means nothing: write `\\\\` for itself"
+                    ));
+                }
                 let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build();
                 Form::Glob(glob.map_err(|error| format!("`{text}` is no glob: {}", error.kind()))?.compile_matcher())
             }
         };
         Ok(Glob { text: text.to_owned(), form })
     }
+}
+
+/// The first letter after a `\` that needs none. Without this, the group `CORP\dev` would be a glob for `CORPdev`.
+fn needless_escape(glob: &str) -> Option<char> {
+    let mut letters = glob.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '\\'
+            && let Some(escaped) = letters.next()
+            && !r"*?[]{}!^-,\".contains(escaped)
+        {
+            return Some(escaped);
+        }
+    }
+    None
 }
 
 impl fmt::Display for Glob {
@@ -168,7 +185,7 @@ impl FromStr for NameGlob {
         let stray = |letter: &char| !letter.is_ascii_lowercase() && !letter.is_ascii_digit();
         match text.chars().find(|letter| stray(letter) && !"-.*?[]{}!^,\\".contains(*letter)) {
             Some(stray) => Err(format!(
-                "`{text}` can fit no name, since {stray:?} stands in none: names have lower case letters, digits, `-` and `.`"
+                "`{text}` can fit no name, since {stray:?} is in none: they have lower case letters, digits, - and ."
             )),
             None => text.parse().map(NameGlob),
         }
@@ -252,140 +269,4 @@ impl fmt::Display for Network {
             false => self.0.fmt(f),
         }
     }
-}
-
-/// Labels that must all be there, as `key = "value"`, `key = ["one", "two"]`, or `key = "*"` for any value.
-#[derive(Debug, Clone)]
-pub(super) struct Labels(BTreeMap<String, LabelValues>);
-
-#[derive(Debug, Clone)]
-enum LabelValues {
-    Any,
-    Among(Several<LabelValue>),
-}
-
-#[derive(Debug, Clone)]
-struct LabelValue(String);
-
-impl Labels {
-    pub(super) fn fit(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.first_misfit(labels).is_none()
-    }
-
-    /// Why these labels do not fit, in words; none if they do.
-    pub(super) fn misfit(&self, labels: &BTreeMap<String, String>) -> Option<String> {
-        self.first_misfit(labels).map(|(key, wanted)| match (labels.get(key), wanted) {
-            (Some(value), LabelValues::Among(values)) => format!("label {key} is {value:?}, not {values}"),
-            _ => format!("label {key} is missing"),
-        })
-    }
-
-    fn first_misfit(&self, labels: &BTreeMap<String, String>) -> Option<(&String, &LabelValues)> {
-        self.0.iter().find(|(key, wanted)| match (labels.get(*key), wanted) {
-            (None, _) => true,
-            (Some(_), LabelValues::Any) => false,
-            (Some(value), LabelValues::Among(values)) => !values.any(|wanted| wanted.0 == *value),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Labels {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
-        struct LabelsVisitor;
-        impl<'de> Visitor<'de> for LabelsVisitor {
-            type Value = Labels;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of labels, as in { team = \"payments\" }")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Labels, A::Error> {
-                let mut labels = BTreeMap::new();
-                while let Some(Text(LabelKey(key))) = table.next_key()? {
-                    labels.insert(key, table.next_value()?);
-                }
-                match labels.is_empty() {
-                    true => {
-                        Err(A::Error::custom("no label is named, so anything would fit: name one, or leave it out"))
-                    }
-                    false => Ok(Labels(labels)),
-                }
-            }
-        }
-        deserializer.deserialize_map(LabelsVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for LabelValues {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LabelValues, D::Error> {
-        struct ValuesVisitor;
-        impl<'de> Visitor<'de> for ValuesVisitor {
-            type Value = LabelValues;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a label's value, a list of them, or \"*\" for any")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<LabelValues, E> {
-                match text {
-                    "*" => Ok(LabelValues::Any),
-                    _ => SeveralVisitor(PhantomData).visit_str(text).map(LabelValues::Among),
-                }
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<LabelValues, A::Error> {
-                SeveralVisitor(PhantomData).visit_seq(list).map(LabelValues::Among)
-            }
-        }
-        deserializer.deserialize_any(ValuesVisitor)
-    }
-}
-
-impl FromStr for LabelValue {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<LabelValue, String> {
-        match text.is_empty() || is_label_word(text) {
-            true => Ok(LabelValue(text.to_owned())),
-            false => Err(format!(
-                "`{text}` is no label value: values are compared exactly, name several in a list, or use \"*\" alone for any"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for LabelValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-struct LabelKey(String);
-
-impl FromStr for LabelKey {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<LabelKey, String> {
-        let (prefix, name) = text.rsplit_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-        let prefix_fits = prefix.is_none_or(|prefix| {
-            !prefix.is_empty()
-                && prefix
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.')
-        });
-        match prefix_fits && is_label_word(name) {
-            true => Ok(LabelKey(text.to_owned())),
-            false => Err(format!("`{text}` is no label's key: write it as in `app` or `app.kubernetes.io/name`")),
-        }
-    }
-}
-
-/// What Kubernetes accepts as the name in a label's key, and as its value where that is not empty.
-fn is_label_word(text: &str) -> bool {
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }

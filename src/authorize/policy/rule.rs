@@ -10,7 +10,8 @@ use super::super::{ActionKind, Query};
 use super::command::CommandGlob;
 use super::destination::DestinationPattern;
 use super::hours::Hours;
-use super::pattern::{Labels, NameGlob, Network, Several, WorkloadGlob};
+use super::labels::Labels;
+use super::pattern::{NameGlob, Network, Several, WorkloadGlob};
 
 /// A rule, compiled. An absent condition fits anything.
 #[derive(Debug, Clone)]

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
-use rustix::process::Signal;
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 use rustix::pty::OpenptFlags;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::thread::{CapabilitySet, ThreadNameSpaceType, UnshareFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags};
 
 use super::super::control::{Control, Place, Program, Report, Run};
 use super::web;
@@ -29,17 +29,19 @@ pub(super) fn become_process(control: Control, run: Run, fds: Vec<OwnedFd>) -> i
         _ => return Err(io::Error::other("a process without standard streams")),
     }
     drop(fds);
-    enter_directory(run.directory.as_deref())?;
+    enter_directory(run.directory.as_deref().unwrap_or(Path::new("/")))?;
     take_credentials(&run)?;
     match run.program {
         Program::Command(words) => Err(execute(&words, run.env)),
         Program::Web { bind, port, body } => {
             let listener = std::net::TcpListener::bind((bind, port))?;
-            drop(control);
+            settle(run.capabilities.as_deref())?;
+            control.close();
             web::serve(&listener, &body)
         }
         Program::Pause => {
-            drop(control);
+            settle(run.capabilities.as_deref())?;
+            control.close();
             loop {
                 std::thread::park();
             }
@@ -66,10 +68,7 @@ fn take_terminal(control: &Control, uid: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-fn enter_directory(directory: Option<&Path>) -> io::Result<()> {
-    let Some(directory) = directory else {
-        return Ok(());
-    };
+fn enter_directory(directory: &Path) -> io::Result<()> {
     // A container runtime makes a missing working directory; where we cannot, entering it says why.
     let _ = std::fs::create_dir_all(directory);
     std::env::set_current_dir(directory)
@@ -109,6 +108,24 @@ fn take_credentials(run: &Run) -> io::Result<()> {
     }
     // A change of user forgets it.
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// What starting a program would have done to us: the capabilities that the bounding set leaves, and that our
+/// `/proc` entry is our user's to read.
+fn settle(kept: Option<&[String]>) -> io::Result<()> {
+    let had = rustix::thread::capabilities(None)?;
+    let mut left = CapabilitySet::empty();
+    for (name, capability) in CapabilitySet::all().iter_names() {
+        if kept.is_none_or(|kept| kept.iter().any(|kept| kept == name)) {
+            left |= capability;
+        }
+    }
+    rustix::thread::set_capabilities(None, CapabilitySets {
+        effective: had.effective & left,
+        permitted: had.permitted & left,
+        inheritable: CapabilitySet::empty(),
+    })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
 
 /// With one user to go around, another number for the same user: a user namespace in the user namespace.

@@ -76,7 +76,7 @@ pub(super) fn supervise<P: FnOnce() -> io::Result<()>>(above: &Control, task: Ta
     }
     let (control, theirs) = Control::pair()?;
     let mut child = Command::new("/proc/self/exe")
-        .arg0(&run.title)
+        .arg0(if run.stage == Stage::Reaper { "reaper" } else { &run.title })
         .arg("playground-container")
         .env_clear()
         .stdin(theirs)
