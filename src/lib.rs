@@ -1,1 +1,19 @@
+//! Porthole: an SSH bastion into Kubernetes pods, through ephemeral containers.
+//!
+//! The modules stand in the order in which a connection meets them; ARCHITECTURE.md has the picture.
+#![forbid(unsafe_code)]
+
+pub mod config;
+
+pub mod auth;
+pub mod target;
+
+pub mod authorize;
+
+pub mod cluster;
+
+pub mod audit;
+
+pub mod watched;
+
 pub mod playground;

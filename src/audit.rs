@@ -1,0 +1,215 @@
+//! The audit trail: who did what, where, and with which end, as one JSON object a line.
+//!
+//! Recording is a call that can fail, not a log line: `record` returns when the line is written, and what could
+//! not be recorded does not happen. Every event carries the connection's id, and most a session's, which is the
+//! id that a person sees in Porthole's own lines and on the container in the pod.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rand::RngExt as _;
+use serde::Serialize;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncWriteExt as _, Stdout};
+use tokio::sync::Mutex;
+
+/// Names one connection: eight characters of `a-z2-7`, random (40 bits).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct ConnectionId(String);
+
+/// Names one channel of a connection: the connection's id, a dash, and a count from 1. It is a DNS label, so that it
+/// can stand in a container's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct SessionId(String);
+
+impl ConnectionId {
+    pub fn random() -> ConnectionId {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut rng = rand::rng();
+        ConnectionId((0..8).map(|_| char::from(ALPHABET[usize::from(rng.random::<u8>() & 31)])).collect())
+    }
+
+    /// The id of this connection's `ordinal`th channel.
+    pub fn session(&self, ordinal: u32) -> SessionId {
+        SessionId(format!("{}-{ordinal}", self.0))
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What happened. The names of events and fields are an interface: operators' queries stand on them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    ConnectionOpened {
+        peer: SocketAddr,
+    },
+    /// `reason` is a stable word: `client_left`, `login_deadline`, `too_many_connections`, `shutdown`, …
+    ConnectionClosed {
+        peer: SocketAddr,
+        reason: String,
+        seconds: f64,
+    },
+    LoginRefused {
+        peer: SocketAddr,
+        login: String,
+        method: &'static str,
+        /// A stable word for the reason.
+        code: &'static str,
+        /// What an operator wants to know beside it; never a secret.
+        detail: String,
+    },
+    LoginAccepted {
+        peer: SocketAddr,
+        login: String,
+        method: &'static str,
+        subject: String,
+        groups: Vec<String>,
+        /// The credential by its public marks: a certificate's key id, serial, and CA fingerprint.
+        credential: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        valid_until: Option<Timestamp>,
+    },
+    Decision {
+        subject: String,
+        action: &'static str,
+        /// The place: `namespace.pod+container` as resolved, or the login name where nothing was found.
+        target: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        destination: Option<String>,
+        profile: String,
+        allow: bool,
+        /// `allowed`, `denied`, `authorizer_unavailable`, `not_found`, …
+        code: &'static str,
+        reason: String,
+    },
+    ContainerStarted {
+        subject: String,
+        target: String,
+        container: String,
+        image: String,
+        profile: String,
+        seconds: f64,
+    },
+    ContainerFailed {
+        subject: String,
+        target: String,
+        container: String,
+        code: &'static str,
+        detail: String,
+    },
+    ProcessStarted {
+        subject: String,
+        target: String,
+        container: String,
+        terminal: bool,
+        program: String,
+    },
+    ProcessEnded {
+        subject: String,
+        target: String,
+        container: String,
+        /// `exited`, `lost`, `client_left`, `expired`, …
+        code: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u32>,
+        bytes_in: u64,
+        bytes_out: u64,
+        seconds: f64,
+    },
+    ForwardOpened {
+        subject: String,
+        target: String,
+        destination: String,
+    },
+    ForwardEnded {
+        subject: String,
+        target: String,
+        destination: String,
+        code: &'static str,
+        bytes_in: u64,
+        bytes_out: u64,
+        seconds: f64,
+    },
+}
+
+/// An event that could not be written; what it was to record must not happen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the audit trail to {place}: {source}")]
+pub struct AuditError {
+    place: String,
+    source: std::io::Error,
+}
+
+/// The open trail.
+pub struct Audit {
+    sink: Mutex<Sink>,
+    place: String,
+}
+
+enum Sink {
+    Stdout(Stdout),
+    File(File),
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: Timestamp,
+    connection: &'a ConnectionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a SessionId>,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Audit {
+    /// Opens the trail for appending: a file (made with mode 0600 where it is new), or stdout where `path` is none.
+    pub async fn open(path: Option<&Path>) -> Result<Audit, AuditError> {
+        let Some(path) = path else {
+            return Ok(Audit { sink: Mutex::new(Sink::Stdout(tokio::io::stdout())), place: "stdout".to_owned() });
+        };
+        let place = path.display().to_string();
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path).await;
+        match opened {
+            Ok(file) => Ok(Audit { sink: Mutex::new(Sink::File(file)), place }),
+            Err(source) => Err(AuditError { place, source }),
+        }
+    }
+
+    /// Writes one event; returns when the operating system has it.
+    pub async fn record(
+        &self,
+        connection: &ConnectionId,
+        session: Option<&SessionId>,
+        event: &Event,
+    ) -> Result<(), AuditError> {
+        let line = Line { time: Timestamp::now(), connection, session, event };
+        let mut line = serde_json::to_vec(&line).expect("an event has only string keys and finite numbers");
+        line.push(b'\n');
+        let mut sink = self.sink.lock().await;
+        let written = match &mut *sink {
+            Sink::Stdout(stdout) => write(stdout, &line).await,
+            Sink::File(file) => write(file, &line).await,
+        };
+        written.map_err(|source| AuditError { place: self.place.clone(), source })
+    }
+}
+
+async fn write(sink: &mut (impl tokio::io::AsyncWrite + Unpin), line: &[u8]) -> std::io::Result<()> {
+    sink.write_all(line).await?;
+    sink.flush().await
+}

@@ -1,0 +1,110 @@
+//! Who somebody is: the identity behind a connection, proved, and for how long.
+//!
+//! An `Identity` has private fields and is made only by this module's rooms, so a function that asks for one asks
+//! for proof. The login name never enters it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub mod certificate;
+
+/// A person, proved.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    subject: String,
+    email: Option<String>,
+    groups: Vec<String>,
+    method: Method,
+    credential: String,
+    valid_until: Option<Timestamp>,
+    rights: Rights,
+    force_command: Option<String>,
+    /// What the certificate is held against when trust changes; none if no certificate proved this identity.
+    marks: Option<Arc<certificate::Marks>>,
+}
+
+/// How an identity was proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Certificate,
+}
+
+/// What the credential itself allows, before any authorizer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    pub pty: bool,
+    pub port_forwarding: bool,
+    pub agent_forwarding: bool,
+}
+
+impl Identity {
+    /// The stable name of the person, as policies and the audit trail use it.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The credential by its public marks (for a certificate: key id, serial, CA), for the audit trail.
+    pub fn credential(&self) -> &str {
+        &self.credential
+    }
+
+    /// When the credential ends; none if it does not.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        self.valid_until
+    }
+
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// The one command that this credential may run, whatever the client asks for.
+    pub fn force_command(&self) -> Option<&str> {
+        self.force_command.as_deref()
+    }
+}
+
+#[cfg(test)]
+impl Identity {
+    /// A person for tests of what comes after the login, with every right and without an end.
+    pub(crate) fn for_tests(subject: &str, groups: &[&str]) -> Identity {
+        Identity {
+            subject: subject.to_owned(),
+            email: None,
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            method: Method::Certificate,
+            credential: format!("a test's certificate for {subject}"),
+            valid_until: None,
+            rights: Rights { pty: true, port_forwarding: true, agent_forwarding: true },
+            force_command: None,
+            marks: None,
+        }
+    }
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Certificate => "certificate",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

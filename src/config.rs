@@ -1,0 +1,343 @@
+//! The configuration: what `config/porthole.toml` says, read strictly.
+//!
+//! Every key has its default here and its line in `config/porthole.toml`; a test holds the two together. A key that
+//! is not known, a value of the wrong kind, a duration without a unit: each is an error that names the file, the
+//! line and what would be right. Nothing here knows any other module.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub mod duration;
+pub mod profile;
+
+pub use profile::{Preset, Profile};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Default)]
+pub struct Config {
+    pub listen: Listen,
+    pub ssh: Ssh,
+    pub certificate: Certificate,
+    pub authorize: Authorize,
+    pub cluster: Cluster,
+    pub session: Session,
+    /// Debug profiles by name; one called as `session.default-profile` says must be among them.
+    pub profiles: BTreeMap<String, Profile>,
+    pub audit: Audit,
+    pub log: Log,
+}
+
+/// Where clients come in.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Listen {
+    pub address: SocketAddr,
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen { address: SocketAddr::from(([0, 0, 0, 0], 2222)) }
+    }
+}
+
+/// The SSH server's own conduct.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Ssh {
+    /// OpenSSH private keys, without a passphrase.
+    pub host_keys: Vec<PathBuf>,
+    /// Make an Ed25519 key where the first of `host_keys` does not exist yet.
+    pub generate_host_key: bool,
+    /// From the first byte to a successful login.
+    #[serde(with = "duration")]
+    pub login_deadline: Duration,
+    pub max_auth_tries: usize,
+    /// Connections in all; beyond it a new one is closed before its first byte.
+    pub max_connections: usize,
+    /// Connections that have not logged in yet.
+    pub max_unauthenticated: usize,
+    pub max_connections_per_person: usize,
+    pub max_channels_per_connection: usize,
+    /// Open channels of one person over all connections.
+    pub max_channels_per_person: usize,
+    /// Silence after which the client is asked whether it lives.
+    #[serde(with = "duration")]
+    pub keepalive_interval: Duration,
+    /// Unanswered questions after which the connection counts as gone.
+    pub keepalive_max: usize,
+    /// New keys after this time, or after 1 GiB.
+    #[serde(with = "duration")]
+    pub rekey_interval: Duration,
+    /// How long sessions may go on after SIGTERM.
+    #[serde(with = "duration")]
+    pub drain_deadline: Duration,
+}
+
+impl Default for Ssh {
+    fn default() -> Ssh {
+        Ssh {
+            host_keys: vec![PathBuf::from("/etc/porthole/ssh_host_ed25519_key")],
+            generate_host_key: false,
+            login_deadline: Duration::from_secs(60),
+            max_auth_tries: 6,
+            max_connections: 2000,
+            max_unauthenticated: 100,
+            max_connections_per_person: 64,
+            max_channels_per_connection: 64,
+            max_channels_per_person: 128,
+            keepalive_interval: Duration::from_secs(15),
+            keepalive_max: 3,
+            rekey_interval: Duration::from_secs(3600),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Which SSH user certificates are believed, and whom they name.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Certificate {
+    /// Public keys of trusted CAs, in `authorized_keys` form, several a file; re-read when they change.
+    pub trusted_ca_files: Vec<PathBuf>,
+    pub subject: CertificateSubject,
+    /// The principal that names the person starts with this, where `subject` is `principal`; it is taken off.
+    pub subject_prefix: String,
+    /// Principals with this prefix are groups; it is taken off.
+    pub group_prefix: String,
+    /// A certificate must carry one of these principals; empty asks for none in particular.
+    pub accepted_principals: Vec<String>,
+    /// OpenSSH key revocation lists (`ssh-keygen -k`); re-read when they change.
+    pub revocation_lists: Vec<PathBuf>,
+    /// A text file with lines `serial: N`, `serial: N-M` or `id: KEY-ID`; re-read when it changes.
+    pub revoked_file: Option<PathBuf>,
+    /// How far the clocks of the CA and of Porthole may differ.
+    #[serde(with = "duration")]
+    pub clock_skew: Duration,
+    /// The longest lifetime of a certificate that is believed; zero believes any.
+    #[serde(with = "duration")]
+    pub max_lifetime: Duration,
+    /// End a session when the certificate that opened it does.
+    pub end_session_at_expiry: bool,
+}
+
+/// What in a certificate names the person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateSubject {
+    KeyId,
+    Principal,
+}
+
+impl Default for Certificate {
+    fn default() -> Certificate {
+        Certificate {
+            trusted_ca_files: Vec::new(),
+            subject: CertificateSubject::KeyId,
+            subject_prefix: "user:".to_owned(),
+            group_prefix: "group:".to_owned(),
+            accepted_principals: Vec::new(),
+            revocation_lists: Vec::new(),
+            revoked_file: None,
+            clock_skew: Duration::from_secs(30),
+            max_lifetime: Duration::ZERO,
+            end_session_at_expiry: false,
+        }
+    }
+}
+
+/// Who decides.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Authorize {
+    /// The policy file; re-read when it changes.
+    pub policy_file: PathBuf,
+    /// An answer that comes later is a no.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+}
+
+impl Default for Authorize {
+    fn default() -> Authorize {
+        Authorize { policy_file: PathBuf::from("/etc/porthole/policy.toml"), deadline: Duration::from_secs(2) }
+    }
+}
+
+/// How the API server is reached.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// A kubeconfig file; none means the pod's own service account.
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// For one plain request.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+}
+
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster {
+            kubeconfig: None,
+            context: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a channel becomes a process in the pod.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Session {
+    pub isolation: Isolation,
+    /// The profile of a login name without `~profile`.
+    pub default_profile: String,
+    /// Environment variables that a client may set, by name or by `PREFIX*`.
+    pub accept_env: Vec<String>,
+    /// From the request to a container that runs.
+    #[serde(with = "duration")]
+    pub start_deadline: Duration,
+}
+
+/// Whether a channel gets a container of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// Each session channel becomes its own ephemeral container, attached.
+    Channel,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session {
+            isolation: Isolation::Channel,
+            default_profile: "general".to_owned(),
+            accept_env: ["TERM", "LANG", "LC_*"].map(str::to_owned).to_vec(),
+            start_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where the audit trail goes.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Audit {
+    /// A file to append to; none means stdout.
+    pub file: Option<PathBuf>,
+}
+
+/// Porthole's own log, on stderr.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Log {
+    pub format: LogFormat,
+    /// `tracing-subscriber` directives.
+    pub filter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        // russh prints user names at debug level, and warns of each unknown request of a client.
+        Log { format: LogFormat::Json, filter: "info,russh=error".to_owned() }
+    }
+}
+
+/// A configuration that cannot be used. The text names the file and the line or key, and says what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {file}: {source}")]
+    Unreadable { file: PathBuf, source: std::io::Error },
+    #[error("{file}: {source}")]
+    Malformed { file: PathBuf, source: Box<toml::de::Error> },
+    #[error("{file}: {key}: {problem}")]
+    Invalid { file: PathBuf, key: &'static str, problem: String },
+}
+
+impl Config {
+    /// Reads and checks `file`. Relative paths in it are relative to its folder.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+        let mut config: Config = toml::from_str(&text)
+            .map_err(|source| ConfigError::Malformed { file: file.to_owned(), source: Box::new(source) })?;
+        if config.profiles.is_empty() {
+            config.profiles = profile::presets();
+        }
+        config.check().map_err(|(key, problem)| ConfigError::Invalid { file: file.to_owned(), key, problem })?;
+        config.anchor(file.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.ssh.host_keys.is_empty() {
+            return Err((
+                "ssh.host-keys",
+                "names no file: name at least one, with generate-host-key = true to have it made".into(),
+            ));
+        }
+        if self.certificate.trusted_ca_files.is_empty() {
+            return Err((
+                "certificate.trusted-ca-files",
+                "names no file, so nobody could log in: name the CA's public key".into(),
+            ));
+        }
+        if self.certificate.subject == CertificateSubject::Principal
+            && self.certificate.subject_prefix.starts_with(&self.certificate.group_prefix)
+        {
+            return Err((
+                "certificate.subject-prefix",
+                "begins like group-prefix, so a group would be read as a person: choose another".into(),
+            ));
+        }
+        if !self.profiles.contains_key(&self.session.default_profile) {
+            let known: Vec<_> = self.profiles.keys().map(String::as_str).collect();
+            return Err((
+                "session.default-profile",
+                format!("`{}` is no profile: use one of {}", self.session.default_profile, known.join(", ")),
+            ));
+        }
+        for (name, profile) in &self.profiles {
+            profile.check().map_err(|problem| ("profiles", format!("`{name}`: {problem}")))?;
+        }
+        let counts = [
+            ("ssh.max-auth-tries", self.ssh.max_auth_tries),
+            ("ssh.max-connections", self.ssh.max_connections),
+            ("ssh.max-unauthenticated", self.ssh.max_unauthenticated),
+            ("ssh.max-connections-per-person", self.ssh.max_connections_per_person),
+            ("ssh.max-channels-per-connection", self.ssh.max_channels_per_connection),
+            ("ssh.max-channels-per-person", self.ssh.max_channels_per_person),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((key, _)) => Err((key, "is 0, so nobody could log in: use 1 or more".into())),
+            None => Ok(()),
+        }
+    }
+
+    fn anchor(&mut self, folder: &Path) {
+        let paths = (self.ssh.host_keys.iter_mut())
+            .chain(&mut self.certificate.trusted_ca_files)
+            .chain(&mut self.certificate.revocation_lists)
+            .chain(&mut self.certificate.revoked_file)
+            .chain([&mut self.authorize.policy_file])
+            .chain(&mut self.cluster.kubeconfig)
+            .chain(&mut self.audit.file);
+        for path in paths {
+            *path = folder.join(&*path);
+        }
+    }
+}
