@@ -82,7 +82,8 @@ pub(super) fn list_or_watch(
         return watch(cluster, place, query, selector, view);
     }
     let (version, found) = cluster.store.list(place.kind, place.namespace.as_deref());
-    let items: Vec<Value> = found.iter().filter(|object| selector.matches(object)).map(|object| view.of(object)).collect();
+    let items: Vec<Value> =
+        found.iter().filter(|object| selector.matches(object)).map(|object| view.of(object)).collect();
     let (kind, api) = match view {
         View::Whole => (format!("{}List", place.kind.name()), place.kind.api_version()),
         View::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1"),
@@ -121,7 +122,8 @@ fn watch(
         now
     } else {
         let asked = &query.resource_version;
-        let why = format!("resourceVersion: Invalid value: {asked:?}: strconv.ParseUint: parsing {asked:?}: invalid syntax");
+        let why =
+            format!("resourceVersion: Invalid value: {asked:?}: strconv.ParseUint: parsing {asked:?}: invalid syntax");
         let invalid = |_| Refusal::bad_request(why);
         query.resource_version.parse().map_err(invalid)?
     };
