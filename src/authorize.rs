@@ -134,3 +134,25 @@ pub struct Grant {
     obligations: Obligations,
     granted_at: Timestamp,
 }
+
+impl Grant {
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    pub fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    pub fn obligations(&self) -> &Obligations {
+        &self.obligations
+    }
+}

@@ -3,60 +3,50 @@
 //! kube's types stop here. Everything that follows `resolve` takes a `Grant`, so nothing enters a pod that the `Gate`
 //! has not let in.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::time::Duration;
 
-/// One running pod, and one container in it. Made only by `resolve`.
-#[derive(Debug, Clone)]
-pub struct Target {
-    namespace: String,
-    namespace_labels: BTreeMap<String, String>,
-    pod: String,
-    pod_uid: String,
-    pod_labels: BTreeMap<String, String>,
-    pod_ips: Vec<IpAddr>,
-    workload: Option<String>,
-    container: String,
-}
+use crate::authorize::Grant;
+use crate::config;
+use crate::target::TargetName;
 
-impl Target {
-    pub fn namespace(&self) -> &str {
-        &self.namespace
+mod error;
+mod process;
+mod resolve;
+mod tunnel;
+
+pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
+pub use process::{Chunk, Control, End, Input, Launch, Output, Process, Program, WindowSize};
+pub use resolve::Target;
+pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
+
+/// A connection to one Kubernetes API server, and what is known of its pods.
+pub struct Cluster {}
+
+impl Cluster {
+    /// Connects, and returns when the state of pods, namespaces, workloads and Services is known. `start_deadline` bounds
+    /// this, and later each start of a container.
+    pub async fn connect(_config: &config::Cluster, _start_deadline: Duration) -> Result<Cluster, ConnectError> {
+        todo!()
     }
 
-    pub fn namespace_labels(&self) -> &BTreeMap<String, String> {
-        &self.namespace_labels
+    /// Finds the place that a name means, for this person. Asks nobody: what the watches have told decides.
+    pub fn resolve(&self, _name: &TargetName, _subject: &str) -> Result<Target, ResolveError> {
+        todo!()
     }
 
-    pub fn pod(&self) -> &str {
-        &self.pod
+    /// Starts a process in an ephemeral container of its own; returns when it runs and all that it writes from its first
+    /// byte on will be read.
+    pub async fn start(&self, _grant: &Grant, _launch: Launch<'_>) -> Result<Process, StartError> {
+        todo!()
     }
 
-    pub fn pod_uid(&self) -> &str {
-        &self.pod_uid
+    /// Connects to a port of the pod, for a grant to forward.
+    pub async fn dial(&self, _grant: &Grant) -> Result<Tunnel, DialError> {
+        todo!()
     }
 
-    pub fn pod_labels(&self) -> &BTreeMap<String, String> {
-        &self.pod_labels
-    }
-
-    pub fn pod_ips(&self) -> &[IpAddr] {
-        &self.pod_ips
-    }
-
-    /// `Kind/name` of the owner at the top of the chain; none for a bare pod.
-    pub fn workload(&self) -> Option<&str> {
-        self.workload.as_deref()
-    }
-
-    /// The container whose processes and files are the target.
-    pub fn container(&self) -> &str {
-        &self.container
-    }
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}+{}", self.namespace, self.pod, self.container)
+    /// Stops watching. Processes and tunnels that exist go on.
+    pub async fn close(&self) {
+        todo!()
     }
 }
