@@ -77,6 +77,24 @@ impl Identity {
     }
 }
 
+#[cfg(test)]
+impl Identity {
+    /// A person for tests of what comes after the login, with every right and without an end.
+    pub(crate) fn for_tests(subject: &str, groups: &[&str]) -> Identity {
+        Identity {
+            subject: subject.to_owned(),
+            email: None,
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            method: Method::Certificate,
+            credential: format!("a test's certificate for {subject}"),
+            valid_until: None,
+            rights: Rights { pty: true, port_forwarding: true, agent_forwarding: true },
+            force_command: None,
+            marks: None,
+        }
+    }
+}
+
 impl Method {
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,10 +3,17 @@
 //! The modules stand in the order in which a connection meets them; ARCHITECTURE.md has the picture.
 #![forbid(unsafe_code)]
 
-pub mod audit;
-pub mod auth;
-pub mod authorize;
-pub mod cluster;
 pub mod config;
+
+pub mod auth;
 pub mod target;
+
+pub mod authorize;
+
+pub mod cluster;
+
+pub mod audit;
+
 pub mod watched;
+
+pub mod playground;

@@ -228,8 +228,10 @@ fn open<T: Send + Sync + 'static>(
     path: &Path,
     load: fn(&Path) -> Result<T, CertificateSetupError>,
 ) -> Result<Watched<T>, CertificateSetupError> {
-    let path = path.to_owned();
-    Watched::open(what, &[path.clone()], move || load(&path))
+    // Loaded once before it is watched: "no such file" is clearer than what the watch says of a missing folder.
+    load(path)?;
+    let (watched, loaded) = (path.to_owned(), path.to_owned());
+    Watched::open(what, &[watched], move || load(&loaded))
 }
 
 fn listed(files: &[PathBuf]) -> String {

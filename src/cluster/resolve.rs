@@ -52,6 +52,32 @@ impl Target {
     }
 }
 
+#[cfg(test)]
+impl Target {
+    /// A place for tests of what comes after `resolve`: `labels` are those of the namespace, then the pod's.
+    pub(crate) fn for_tests(
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        workload: Option<&str>,
+        labels: [&[(&str, &str)]; 2],
+    ) -> Target {
+        let owned = |labels: &[(&str, &str)]| {
+            labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        Target {
+            namespace: namespace.to_owned(),
+            namespace_labels: owned(labels[0]),
+            pod: pod.to_owned(),
+            pod_uid: format!("uid-of-{pod}"),
+            pod_labels: owned(labels[1]),
+            pod_ips: vec![IpAddr::from([10, 1, 2, 3])],
+            workload: workload.map(str::to_owned),
+            container: container.to_owned(),
+        }
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}+{}", self.namespace, self.pod, self.container)

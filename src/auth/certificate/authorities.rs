@@ -74,6 +74,7 @@ mod tests {
             format!("cert-authority,principals=\"a\" {CA}"),
             format!("from=\"10.0.0.0/8\" {CA}"),
             "ssh-dss AAAAB3NzaC1kc3MAAAABBwAAAAEHAAAAAQcAAAABBw==".to_owned(),
+            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAAwEAAQ==".to_owned(),
         ] {
             let error = Authorities::parse(&format!("{CA}\n{line}\n")).expect_err(&line);
             assert!(error.starts_with("line 2 "), "{line}: {error}");

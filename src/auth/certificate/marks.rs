@@ -33,7 +33,8 @@ pub struct KeyMarks {
 }
 
 impl Marks {
-    pub(super) fn of(certificate: &Certificate) -> Marks {
+    /// The marks of any certificate; having them proves nothing.
+    pub fn of(certificate: &Certificate) -> Marks {
         Marks {
             serial: certificate.serial(),
             key_id: certificate.key_id().to_owned(),

@@ -1,0 +1,190 @@
+//! The question, as every backend gets it. Its JSON form is an interface: policies outside are written against it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// What somebody wants to do in a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// See that the place exists.
+    List,
+    Shell,
+    Exec {
+        command: String,
+    },
+    /// `sftp`, `scp`, `rsync`.
+    Files {
+        command: String,
+    },
+    /// A connection to `host:port`, dialled inside the pod's network namespace.
+    Forward {
+        host: String,
+        port: u16,
+    },
+    /// A listener inside the pod.
+    Listen {
+        host: String,
+        port: u16,
+    },
+    /// The client's agent, offered inside the container.
+    Agent,
+}
+
+/// An action without its particulars: what a rule names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionKind {
+    List,
+    Shell,
+    Exec,
+    Files,
+    Forward,
+    Listen,
+    Agent,
+}
+
+impl Action {
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Action::List => ActionKind::List,
+            Action::Shell => ActionKind::Shell,
+            Action::Exec { .. } => ActionKind::Exec,
+            Action::Files { .. } => ActionKind::Files,
+            Action::Forward { .. } => ActionKind::Forward,
+            Action::Listen { .. } => ActionKind::Listen,
+            Action::Agent => ActionKind::Agent,
+        }
+    }
+
+    /// `list`, `shell`, `exec`, `files`, `forward`, `listen` or `agent`.
+    pub fn name(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// What would run; none where the action runs nothing in particular.
+    pub fn command(&self) -> Option<&str> {
+        match self {
+            Action::Exec { command } | Action::Files { command } => Some(command),
+            _ => None,
+        }
+    }
+
+    /// `host:port`, with an IPv6 address in brackets.
+    pub fn destination(&self) -> Option<String> {
+        self.query_destination().map(|destination| destination.to_string())
+    }
+
+    pub(super) fn query_destination(&self) -> Option<QueryDestination> {
+        match self {
+            Action::Forward { host, port } | Action::Listen { host, port } => {
+                Some(QueryDestination { host: host.clone(), port: *port })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ActionKind {
+    pub const ALL: [ActionKind; 7] = [
+        ActionKind::List,
+        ActionKind::Shell,
+        ActionKind::Exec,
+        ActionKind::Files,
+        ActionKind::Forward,
+        ActionKind::Listen,
+        ActionKind::Agent,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ActionKind::List => "list",
+            ActionKind::Shell => "shell",
+            ActionKind::Exec => "exec",
+            ActionKind::Files => "files",
+            ActionKind::Forward => "forward",
+            ActionKind::Listen => "listen",
+            ActionKind::Agent => "agent",
+        }
+    }
+
+    /// The action of that name, exactly as `as_str` writes it.
+    pub fn of(name: &str) -> Option<ActionKind> {
+        ActionKind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who wants what, where, by which profile, from where and when.
+#[derive(Debug, Clone, Serialize)]
+pub struct Query {
+    pub user: QueryUser,
+    pub action: ActionKind,
+    pub target: QueryTarget,
+    pub profile: QueryProfile,
+    /// With `exec` and `files`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// With `forward` and `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<QueryDestination>,
+    pub source: QuerySource,
+    pub time: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryUser {
+    pub subject: String,
+    pub email: Option<String>,
+    pub groups: Vec<String>,
+    /// How the identity was proved.
+    pub method: &'static str,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryTarget {
+    pub namespace: String,
+    pub namespace_labels: BTreeMap<String, String>,
+    pub pod: String,
+    pub pod_labels: BTreeMap<String, String>,
+    /// The pod's own addresses, so that a rule on `localhost` also holds where a destination spells one of them.
+    pub pod_ips: Vec<IpAddr>,
+    /// `Kind/name` of the owner at the top of the chain.
+    pub workload: Option<String>,
+    pub container: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryProfile {
+    pub name: String,
+    pub image: String,
+}
+
+/// A destination as the client wrote it: no name is looked up.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryDestination {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for QueryDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct QuerySource {
+    pub ip: IpAddr,
+}
