@@ -3,50 +3,87 @@
 //! kube's types stop here. Everything that follows `resolve` takes a `Grant`, so nothing enters a pod that the `Gate`
 //! has not let in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authorize::Grant;
+use crate::authorize::{Action, Grant};
 use crate::config;
 use crate::target::TargetName;
 
+mod api;
+mod cache;
+mod container;
 mod error;
+mod hangup;
+mod marker;
+mod pod;
 mod process;
 mod resolve;
+mod script;
+mod security;
+mod stream;
 mod tunnel;
 
+use api::ApiServer;
+use cache::Cache;
 pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
 pub use process::{Chunk, Control, End, Input, Launch, Output, Process, Program, WindowSize};
 pub use resolve::Target;
 pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
 
 /// A connection to one Kubernetes API server, and what is known of its pods.
-pub struct Cluster {}
+pub struct Cluster {
+    api: ApiServer,
+    cache: Arc<Cache>,
+    start_deadline: Duration,
+    request_timeout: Duration,
+}
 
 impl Cluster {
     /// Connects, and returns when the state of pods, namespaces, workloads and Services is known. `start_deadline` bounds
     /// this, and later each start of a container.
-    pub async fn connect(_config: &config::Cluster, _start_deadline: Duration) -> Result<Cluster, ConnectError> {
-        todo!()
+    pub async fn connect(config: &config::Cluster, start_deadline: Duration) -> Result<Cluster, ConnectError> {
+        let api = ApiServer::open(config).await?;
+        let cache = Cache::fill(&api.client(), start_deadline).await?;
+        Ok(Cluster { api, cache, start_deadline, request_timeout: config.request_timeout })
     }
 
     /// Finds the place that a name means, for this person. Asks nobody: what the watches have told decides.
-    pub fn resolve(&self, _name: &TargetName, _subject: &str) -> Result<Target, ResolveError> {
-        todo!()
+    ///
+    /// A place that cannot be entered now is a place all the same; `start` and `dial` say why it cannot be entered, once
+    /// there is a grant.
+    pub fn resolve(&self, name: &TargetName, subject: &str) -> Result<Target, ResolveError> {
+        resolve::resolve(&self.cache, name, subject)
     }
 
     /// Starts a process in an ephemeral container of its own; returns when it runs and all that it writes from its first
     /// byte on will be read.
-    pub async fn start(&self, _grant: &Grant, _launch: Launch<'_>) -> Result<Process, StartError> {
-        todo!()
+    pub async fn start(&self, grant: &Grant, launch: Launch<'_>) -> Result<Process, StartError> {
+        // A grant is for the very command that the authorizer was asked about.
+        let fits = match (grant.action(), &launch.program) {
+            (Action::Shell, Program::Shell) | (Action::Files { .. }, Program::Sftp) => true,
+            (Action::Exec { command } | Action::Files { command }, Program::Command(launched)) => command == launched,
+            _ => false,
+        };
+        if !fits || grant.profile() != launch.profile_name {
+            let detail = format!("a grant to {} with the profile {} is none for this", grant.action().name(), grant.profile());
+            return Err(StartError::new("wrong_action", "this was not granted").detailed(detail));
+        }
+        process::check(&launch.program)?;
+        if let Some(obstacle) = grant.target().obstacle() {
+            return Err(StartError::new(obstacle.code, obstacle.person.clone()));
+        }
+        let running = container::start(&self.api, &self.cache, grant, &launch, self.start_deadline).await?;
+        process::attach(&self.api, grant, launch, running, self.start_deadline).await
     }
 
     /// Connects to a port of the pod, for a grant to forward.
-    pub async fn dial(&self, _grant: &Grant) -> Result<Tunnel, DialError> {
-        todo!()
+    pub async fn dial(&self, grant: &Grant) -> Result<Tunnel, DialError> {
+        tunnel::dial(&self.api, &self.cache, grant, self.request_timeout).await
     }
 
-    /// Stops watching. Processes and tunnels that exist go on.
+    /// Stops watching. Processes and tunnels that exist go on, but the status of a container is not learned any more.
     pub async fn close(&self) {
-        todo!()
+        self.cache.close().await;
     }
 }

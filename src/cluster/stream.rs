@@ -74,6 +74,8 @@ pub(super) enum StreamEnd {
 struct Pulse {
     /// Messages received, of any kind.
     received: AtomicU64,
+    /// The number of the last ping that was answered.
+    ponged: AtomicU64,
     /// The reader waits for its consumer, and so hears no pong.
     waits: AtomicBool,
 }
@@ -174,11 +176,9 @@ async fn read_all<S>(source: &mut SplitStream<WebSocketStream<S>>, queue: &mpsc:
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut closed = false;
     loop {
         let message = match source.next().await {
             Some(Ok(message)) => message,
-            Some(Err(_)) | None if closed => return StreamEnd::Closed,
             Some(Err(error)) => return StreamEnd::Broken(error.to_string()),
             None => return StreamEnd::Broken("the connection ended without a goodbye".to_owned()),
         };
@@ -195,10 +195,15 @@ where
             }
             Message::Close(frame) => match frame {
                 // Kubernetes' orderly end; another code, or none, is a proxy's or a failing server's.
-                Some(frame) if frame.code == CloseCode::Normal => closed = true,
+                Some(frame) if frame.code == CloseCode::Normal => return StreamEnd::Closed,
                 Some(frame) => return StreamEnd::Broken(format!("closed with {}: {}", frame.code, frame.reason)),
                 None => return StreamEnd::Broken("closed without a code".to_owned()),
             },
+            Message::Pong(number) => {
+                if let Ok(number) = <[u8; 8]>::try_from(number.as_ref()) {
+                    pulse.ponged.store(u64::from_be_bytes(number), Ordering::Relaxed);
+                }
+            }
             // Pings are answered by the socket itself.
             _ => {}
         }
@@ -214,30 +219,35 @@ async fn write<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    tokio::select! {
-        () = write_all(&mut sink, &mut queue, &mut latest, &pulse) => {}
-        () = hang_up.cancelled() => {}
+    let silent = tokio::select! {
+        silent = write_all(&mut sink, &mut queue, &mut latest, &pulse) => silent,
+        () = hang_up.cancelled() => true,
+    };
+    if silent {
+        hang_up.cancel();
     }
-    hang_up.cancel();
+    // A socket that takes nothing more may still have something to read, so the reader goes on alone.
     let _ = timeout(CLOSE_TIMEOUT, sink.send(Message::Close(None))).await;
     let _ = timeout(CLOSE_TIMEOUT, sink.close()).await;
 }
 
-/// Returns when the socket takes no more, or the peer has been silent for too long.
+/// Returns false when the socket takes no more, and true when the peer has been silent for too long.
 async fn write_all<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Message>,
     queue: &mut mpsc::Receiver<Bytes>,
     latest: &mut watch::Receiver<Bytes>,
     pulse: &Pulse,
-) where
+) -> bool
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut ping = interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Pings that nothing has answered. One that stands behind data may be waiting for a process that does not read, so
-    // only an unbroken row of pings counts.
-    let (mut unanswered, mut heard) = (0, 0);
+    let mut ticks = interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut senders, mut sizes) = (true, true);
+    let (mut pings, mut unheard, mut heard) = (0_u64, 0, 0);
+    // The API server answers no ping while it waits for a process that does not read. So silence means something only
+    // once a ping that went out behind all data has been answered.
+    let mut proof = 0;
     loop {
         let message = tokio::select! {
             biased;
@@ -246,24 +256,25 @@ async fn write_all<S>(
                 Err(_) => { sizes = false; continue }
             },
             message = queue.recv(), if senders => match message {
-                Some(bytes) => { unanswered = 0; Message::Binary(bytes) }
+                Some(bytes) => { proof = pings + 1; Message::Binary(bytes) }
                 // Nobody will send any more, but the other direction goes on.
                 None => { senders = false; continue }
             },
-            _ = ping.tick() => {
+            _ = ticks.tick() => {
                 let received = pulse.received.load(Ordering::Relaxed);
-                if received != heard || pulse.waits.load(Ordering::Relaxed) {
-                    (heard, unanswered) = (received, 0);
-                } else if unanswered == SILENT_PINGS {
+                let counts = !pulse.waits.load(Ordering::Relaxed) && pulse.ponged.load(Ordering::Relaxed) >= proof;
+                unheard = if received == heard && counts { unheard + 1 } else { 0 };
+                heard = received;
+                if unheard > SILENT_PINGS {
                     tracing::debug!("a stream to a pod has gone silent");
-                    return;
+                    return true;
                 }
-                unanswered += 1;
-                Message::Ping(Bytes::new())
+                pings += 1;
+                Message::Ping(Bytes::copy_from_slice(&pings.to_be_bytes()))
             }
         };
         if sink.send(message).await.is_err() {
-            return;
+            return false;
         }
     }
 }
