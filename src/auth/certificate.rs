@@ -1,9 +1,10 @@
 //! SSH user certificates: what makes one a person here, and until when.
 //!
 //! russh verifies that the client holds the certificate's key, that the CA which the certificate *names* signed it, and its
-//! dates by a clock without allowance. Everything that makes a certificate worth something is here: whether that CA is
-//! trusted, whether it revoked the certificate, what the certificate restricts, and whom it names. The signature and the
-//! dates are checked here again, so that `verify` alone is the proof and no caller has to know what came before it.
+//! dates by a clock without allowance; what it refuses for one of these never comes here. Everything that makes a
+//! certificate worth something is here: whether that CA is trusted, whether it revoked the certificate, what the certificate
+//! restricts, and whom it names. The signature and the dates are checked here again, so that `verify` is the whole proof of
+//! what the certificate says, and no caller has to know what came before it.
 //!
 //! Invariant: an `Identity` leaves `verify` only if every check passed, against the files as they are at that moment.
 //! The order of checks is the order of usefulness to the operator: first whether the certificate can be believed at all, then

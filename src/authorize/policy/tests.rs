@@ -323,6 +323,11 @@ const CASES: &[Case] = &[
     ("the hour that never comes", "group sunday, at 2026-03-29T01:30:00Z", Err("Sun 03:30 (Europe/Berlin)")),
     // Denied all the same.
     ("a frozen namespace", "ns:frozen true", Err("role \"guard\", rule \"frozen\" denies")),
+    (
+        "a frozen namespace by another profile",
+        "group night, at 2026-11-24T23:00:00+01, ns:frozen true, profile sysadmin",
+        Err("rule \"frozen\" denies"),
+    ),
     ("a frozen namespace can be seen", "ns:frozen true, list", Ok("by-name")),
     ("a namespace frozen no more", "ns:frozen false", Ok("by-name")),
     ("a denied port among allowed ones", "forward localhost:8888", Err("rule \"no-admin-port\" denies")),
