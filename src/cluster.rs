@@ -22,6 +22,8 @@ mod resolve;
 mod script;
 mod security;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 use api::ApiServer;

@@ -437,6 +437,12 @@ impl Control {
         hangup::end(&self.api, &self.place, self.follow).await;
     }
 
+    /// The container's state as the watch last told it.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> State {
+        self.follow.sight().pod().state(&self.place.container).clone()
+    }
+
     /// What Kubernetes says of a container whose wrapper could not say it.
     async fn status(&self) -> End {
         let mut follow = self.follow.clone();
