@@ -3,86 +3,89 @@
 //! kube's types stop here. Everything that follows `resolve` takes a `Grant`, so nothing enters a pod that the `Gate`
 //! has not let in.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// One running pod, and one container in it. Made only by `resolve`.
-#[derive(Debug, Clone)]
-pub struct Target {
-    namespace: String,
-    namespace_labels: BTreeMap<String, String>,
-    pod: String,
-    pod_uid: String,
-    pod_labels: BTreeMap<String, String>,
-    pod_ips: Vec<IpAddr>,
-    workload: Option<String>,
-    container: String,
-}
+use crate::authorize::{Action, Grant};
+use crate::config;
+use crate::target::TargetName;
 
-impl Target {
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    pub fn namespace_labels(&self) -> &BTreeMap<String, String> {
-        &self.namespace_labels
-    }
-
-    pub fn pod(&self) -> &str {
-        &self.pod
-    }
-
-    pub fn pod_uid(&self) -> &str {
-        &self.pod_uid
-    }
-
-    pub fn pod_labels(&self) -> &BTreeMap<String, String> {
-        &self.pod_labels
-    }
-
-    pub fn pod_ips(&self) -> &[IpAddr] {
-        &self.pod_ips
-    }
-
-    /// `Kind/name` of the owner at the top of the chain; none for a bare pod.
-    pub fn workload(&self) -> Option<&str> {
-        self.workload.as_deref()
-    }
-
-    /// The container whose processes and files are the target.
-    pub fn container(&self) -> &str {
-        &self.container
-    }
-}
-
+mod api;
+mod cache;
+mod container;
+mod error;
+mod hangup;
+mod marker;
+mod pod;
+mod process;
+mod resolve;
+mod script;
+mod security;
+mod stream;
 #[cfg(test)]
-impl Target {
-    /// A place for tests of what comes after `resolve`: `labels` are those of the namespace, then the pod's.
-    pub(crate) fn for_tests(
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        workload: Option<&str>,
-        labels: [&[(&str, &str)]; 2],
-    ) -> Target {
-        let owned = |labels: &[(&str, &str)]| {
-            labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
-        Target {
-            namespace: namespace.to_owned(),
-            namespace_labels: owned(labels[0]),
-            pod: pod.to_owned(),
-            pod_uid: format!("uid-of-{pod}"),
-            pod_labels: owned(labels[1]),
-            pod_ips: vec![IpAddr::from([10, 1, 2, 3])],
-            workload: workload.map(str::to_owned),
-            container: container.to_owned(),
-        }
-    }
+mod tests;
+mod tunnel;
+
+use api::ApiServer;
+use cache::Cache;
+pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
+pub use process::{Chunk, Control, End, Input, Launch, Output, Process, Program, WindowSize};
+pub use resolve::Target;
+pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
+
+/// A connection to one Kubernetes API server, and what is known of its pods.
+pub struct Cluster {
+    api: ApiServer,
+    cache: Arc<Cache>,
+    start_deadline: Duration,
+    request_timeout: Duration,
 }
 
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}+{}", self.namespace, self.pod, self.container)
+impl Cluster {
+    /// Connects, and returns when the state of pods, namespaces, workloads and Services is known. `start_deadline` bounds
+    /// this, and later each start of a container.
+    pub async fn connect(config: &config::Cluster, start_deadline: Duration) -> Result<Cluster, ConnectError> {
+        let api = ApiServer::open(config).await?;
+        let cache = Cache::fill(&api.client(), start_deadline).await?;
+        Ok(Cluster { api, cache, start_deadline, request_timeout: config.request_timeout })
+    }
+
+    /// Finds the place that a name means, for this person. Asks nobody: what the watches have told decides.
+    ///
+    /// A place that cannot be entered now is a place all the same; `start` and `dial` say why it cannot be entered, once
+    /// there is a grant.
+    pub fn resolve(&self, name: &TargetName, subject: &str) -> Result<Target, ResolveError> {
+        resolve::resolve(&self.cache, name, subject)
+    }
+
+    /// Starts a process in an ephemeral container of its own; returns when it runs and all that it writes from its first
+    /// byte on will be read.
+    pub async fn start(&self, grant: &Grant, launch: Launch<'_>) -> Result<Process, StartError> {
+        // A grant is for the very command that the authorizer was asked about.
+        let fits = match (grant.action(), &launch.program) {
+            (Action::Shell, Program::Shell) | (Action::Files { .. }, Program::Sftp) => true,
+            (Action::Exec { command } | Action::Files { command }, Program::Command(launched)) => command == launched,
+            _ => false,
+        };
+        if !fits || grant.profile() != launch.profile_name {
+            let detail = format!("a grant to {} with the profile {} is none for this", grant.action().name(), grant.profile());
+            return Err(StartError::new("wrong_action", "this was not granted").detailed(detail));
+        }
+        process::check(&launch.program)?;
+        if let Some(obstacle) = grant.target().obstacle() {
+            return Err(StartError::new(obstacle.code, obstacle.person.clone()));
+        }
+        let running = container::start(&self.api, &self.cache, grant, &launch, self.start_deadline).await?;
+        process::attach(&self.api, grant, launch, running, self.start_deadline).await
+    }
+
+    /// Connects to a port of the pod, for a grant to forward.
+    pub async fn dial(&self, grant: &Grant) -> Result<Tunnel, DialError> {
+        tunnel::dial(&self.api, &self.cache, grant, self.request_timeout).await
+    }
+
+    /// Stops watching. Processes and tunnels that exist go on, but the status of a container is not learned any more.
+    pub async fn close(&self) {
+        self.cache.close().await;
     }
 }

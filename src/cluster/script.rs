@@ -1,0 +1,131 @@
+//! The wrapper: the few lines of shell that stand between Kubernetes and the program.
+//!
+//! Attach has four faults that the wrapper makes good. What is written before the attach is lost: so nothing runs
+//! before it. The exit status never comes: so the wrapper says it. The terminal's size comes late: so it is set before
+//! the program's first byte. And a container that nobody attaches to would wait for ever: so a watchdog ends it.
+//!
+//! It comes in two parts. `ENTRYPOINT` is the ephemeral container's command: it reads lines from stdin up to an empty
+//! one, and runs what they say. Those lines, the second part, are made by `order` for each process, and sent after the
+//! attach. So the command line and the client's secrets in it do not stay in the pod's spec, the spec stays small (an
+//! ephemeral container is never removed), and no `$(NAME)` in them is expanded by the kubelet.
+//!
+//! The shell may be dash, busybox's ash, bash, or any other that keeps to POSIX. It stays the program's parent: a program
+//! that is process 1 of its namespace would ignore Ctrl-C. The shell itself survives Ctrl-C by a handler that does
+//! nothing, which, unlike an ignored signal, its children do not inherit.
+
+use super::marker;
+use super::process::{Program, WindowSize};
+
+/// How long a container waits for somebody to attach, in seconds; longer than any start that is waited for.
+const WATCHDOG_SECONDS: u32 = 90;
+/// The longest command line. One argument of a Linux process has at most 128 KiB.
+pub(super) const COMMAND_MAX_BYTES: usize = 64 * 1024;
+/// A terminal takes no line of 4096 bytes or more.
+const LINE_MAX_BYTES: usize = 1024;
+/// Where distributions put the file server: Debian, BusyBox-like builds, Fedora, Alpine and SUSE, Arch.
+const SFTP_SERVERS: &str = "/usr/lib/openssh/sftp-server /usr/libexec/sftp-server /usr/libexec/openssh/sftp-server \
+                            /usr/lib/ssh/sftp-server /usr/lib/sftp-server";
+/// The status of Porthole's own failures.
+const FAILURE_STATUS: u8 = 254;
+
+/// The command of the ephemeral container. Without `sleep` in the image there is no watchdog.
+///
+/// Its dollar signs are doubled, as the kubelet halves them (it expands `$(NAME)`).
+pub(super) fn entrypoint() -> Vec<String> {
+    let script = format!(
+        "trap : INT QUIT\n\
+         trap 'exit {FAILURE_STATUS}' ALRM\n\
+         (exec >/dev/null 2>&1; trap 'kill $s; exit' TERM; sleep {WATCHDOG_SECONDS} & s=$!; wait $s && kill -s ALRM $$) &\n\
+         w=$! r=\n\
+         stty -echo 2>/dev/null\n\
+         while :; do IFS= read -r l || exit {FAILURE_STATUS}; [ \"$l\" ] || break; r=$r$l; done\n\
+         kill $w\n\
+         r=`printf %b \"$r\"`\n\
+         eval \"$r\""
+    );
+    ["sh", "-c", &unexpanded(&script), "porthole"].map(str::to_owned).to_vec()
+}
+
+/// Text that the kubelet's expansion turns into `text`.
+pub(super) fn unexpanded(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+/// What the wrapper is to do.
+pub(super) struct Order<'a> {
+    pub secret: &'a str,
+    pub program: &'a Program,
+    pub shell: Option<&'a str>,
+    pub size: Option<WindowSize>,
+    pub image: &'a str,
+    pub profile_name: &'a str,
+    pub session: &'a str,
+}
+
+impl Order<'_> {
+    /// The bytes to send: printable ASCII in short lines, which no terminal changes, and an empty line.
+    pub fn lines(&self) -> Vec<u8> {
+        let text = self.script().bytes().fold(String::new(), |mut text, byte| {
+            match byte {
+                b'\\' => text.push_str("\\0134"),
+                b' '..=b'~' => text.push(char::from(byte)),
+                other => text.push_str(&format!("\\0{other:03o}")),
+            }
+            text
+        });
+        let lines = text.as_bytes().chunks(LINE_MAX_BYTES);
+        lines.flat_map(|line| [line, b"\n"]).chain([b"\n".as_slice()]).flatten().copied().collect()
+    }
+
+    fn script(&self) -> String {
+        // The separator is an octal escape of printf, so it does not stand in what a terminal echoes.
+        let say = format!("printf '\\036{}%s\\036'", &marker::prefix(self.secret)[1..]);
+        let size = match self.size {
+            Some(WindowSize { rows, columns }) => format!("stty echo rows {rows} cols {columns} 2>/dev/null || stty echo 2>/dev/null\n"),
+            None => String::new(),
+        };
+        let shell = match self.shell {
+            Some(shell) => format!("s={}", quoted(shell)),
+            None => "s=sh; command -v bash >/dev/null 2>&1 && s=bash".to_owned(),
+        };
+        let run = self.run();
+        format!("trap - ALRM\n{size}{shell}\n{say} $$\n{run}\ne=$?\n{say} $e\nexit $e")
+    }
+
+    fn run(&self) -> String {
+        match self.program {
+            Program::Shell => "\"$s\" -l".to_owned(),
+            Program::Sftp => {
+                let find = format!(
+                    "p=\nfor f in {SFTP_SERVERS}; do [ -x $f ] && p=$f && break; done\n\
+                     [ \"$p\" ] || p=`command -v sftp-server`"
+                );
+                format!("{find}\nif [ \"$p\" ]; then \"$p\"; else {}; fi", self.missing("sftp-server"))
+            }
+            Program::Command(command) => {
+                let run = format!("\"$s\" -c {}", quoted(command));
+                match command.split(' ').next() {
+                    Some(copier @ ("scp" | "rsync")) => {
+                        let missing = self.missing(copier);
+                        format!("if command -v {copier} >/dev/null 2>&1; then {run}; else {missing}; fi")
+                    }
+                    _ => run,
+                }
+            }
+        }
+    }
+
+    fn missing(&self, program: &str) -> String {
+        let Order { image, profile_name, session, .. } = self;
+        let line = format!(
+            "porthole: the image {image} of the profile {profile_name} has no {program}: \
+             log in with another profile (name~profile), or ask for an image that has it (session {session})\n"
+        );
+        format!("{{ printf %s {} >&2; (exit {FAILURE_STATUS}); }}", quoted(&line))
+    }
+}
+
+/// One word of the shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
