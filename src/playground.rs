@@ -21,6 +21,7 @@ mod fault;
 mod fixtures;
 mod forward;
 mod image;
+mod kit;
 mod kubelet;
 mod list;
 mod listener;
@@ -53,6 +54,7 @@ use cluster::Cluster;
 use process::Launcher;
 
 pub use container::container_main;
+pub use kit::{Kit, greeting};
 
 /// How to start an emulator.
 #[derive(Debug, Clone)]

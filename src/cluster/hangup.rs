@@ -56,11 +56,11 @@ pub(super) async fn signal(api: &ApiServer, place: &Place, name: &str) -> Result
     run(api, place, &script).await
 }
 
-/// Ends every process of the container, and with them the container.
-pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) {
+/// Ends every process of the container, and with them the container; false where it was not seen to end.
+pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) -> bool {
     for _ in 0..END_TRIES {
         if ended(&follow, place) {
-            return;
+            return true;
         }
         let pause = match run(api, place, &last(place.wrapper)).await {
             Ok(()) => STATUS_TIMEOUT,
@@ -72,10 +72,12 @@ pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) {
         let over = follow.until(|sight| is_over(sight, place).then_some(()));
         let _ = tokio::time::timeout(pause, over).await;
     }
-    if !ended(&follow, place) {
+    let gone = ended(&follow, place);
+    if !gone {
         let Place { namespace, pod, container, .. } = place;
         tracing::error!(namespace, pod, container, "the container did not end: its processes may still run");
     }
+    gone
 }
 
 fn ended(follow: &Follow, place: &Place) -> bool {
@@ -124,7 +126,9 @@ async fn run(api: &ApiServer, place: &Place, script: &str) -> Result<(), Lost> {
             }
         }
     };
-    tokio::time::timeout(EXEC_TIMEOUT, ran).await.unwrap_or_else(|_| Err(Lost(format!("no end within {EXEC_TIMEOUT:?}"))))
+    tokio::time::timeout(EXEC_TIMEOUT, ran)
+        .await
+        .unwrap_or_else(|_| Err(Lost(format!("no end within {EXEC_TIMEOUT:?}"))))
 }
 
 /// A script that could not be run at all is told by a status without an exit code.

@@ -21,7 +21,7 @@ use super::error::{Lost, Refused, StartError};
 use super::hangup::{self, Place};
 use super::marker::{Markers, Piece};
 use super::pod::State;
-use super::script::{COMMAND_MAX_BYTES, Order};
+use super::script::{COMMAND_MAX_BYTES, GO, Order};
 use super::stream::{self, Came, StreamEnd, StreamReceiver, StreamSender};
 use crate::audit::SessionId;
 use crate::authorize::Grant;
@@ -136,9 +136,13 @@ pub enum Chunk {
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    Exited { status: u32 },
+    Exited {
+        status: u32,
+    },
     /// What became of it is not known; never a success.
-    Lost { detail: String },
+    Lost {
+        detail: String,
+    },
 }
 
 /// How the output ended.
@@ -215,16 +219,21 @@ async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Runn
         finish,
         input_ended: (ending == InputEnd::Impossible).then_some(ended_seen),
     };
+    let lost = |lost: Lost| {
+        StartError::new("lost", "the connection to the pod was lost: try again").detailed(lost.to_string())
+    };
     // Both at once: a terminal echoes what it is sent, and stops taking when nobody takes the echo.
     let send = async {
-        let sent = stream.send(STDIN, order.lines().into()).await;
-        sent.map_err(|lost| StartError::new("lost", "the connection to the pod was lost: try again").detailed(lost.to_string()))?;
+        stream.send(STDIN, order.lines().into()).await.map_err(lost)?;
         std::future::pending::<Result<u32, StartError>>().await
     };
     let wrapper = tokio::select! {
         wrapper = output.begin() => wrapper?,
         failed = send => failed?,
     };
+    if !terminal {
+        stream.send(STDIN, Bytes::from_static(GO)).await.map_err(lost)?;
+    }
     let target = grant.target();
     let place = Place {
         namespace: target.namespace().to_owned(),
@@ -244,14 +253,7 @@ async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Runn
         control.resize(now);
     }
     let input = Input { stream, ending, ended: Arc::new(ended) };
-    Ok(Process {
-        input,
-        output,
-        control,
-        container: running.name,
-        image: launch.profile.image.clone(),
-        terminal,
-    })
+    Ok(Process { input, output, control, container: running.name, image: launch.profile.image.clone(), terminal })
 }
 
 async fn connect(
@@ -332,7 +334,9 @@ impl Output {
                 Some(Piece::Marker(status)) => self.status = Some(status),
                 None => match self.receive().await {
                     Some(Came::Message { channel: STDOUT, bytes }) => self.markers.push(bytes),
-                    Some(Came::Message { channel: STDERR, bytes }) if !bytes.is_empty() => return Some(Chunk::Stderr(bytes)),
+                    Some(Came::Message { channel: STDERR, bytes }) if !bytes.is_empty() => {
+                        return Some(Chunk::Stderr(bytes));
+                    }
                     Some(Came::Message { channel: STATUS, bytes }) => self.said = Some(bytes),
                     Some(Came::Message { .. }) => {}
                     Some(Came::End(end)) => match self.markers.release() {
@@ -378,7 +382,9 @@ impl Output {
                 Some(Piece::Data(_)) => {}
                 None => match self.stream.next().await {
                     Came::Message { channel: STDOUT, bytes } => self.markers.push(bytes),
-                    Came::Message { channel: STDERR, bytes } if complaint.len() < 1024 => complaint.extend_from_slice(&bytes),
+                    Came::Message { channel: STDERR, bytes } if complaint.len() < 1024 => {
+                        complaint.extend_from_slice(&bytes)
+                    }
                     Came::Message { .. } => {}
                     Came::End(end) => {
                         let complaint = String::from_utf8_lossy(&complaint).into_owned();
@@ -431,10 +437,10 @@ impl Control {
     }
 
     /// The client is gone: ends the process and whatever it left in its container, and returns when the container has
-    /// terminated, or after a bounded time with an error in the log.
-    pub async fn end(self) {
+    /// terminated, or, with false and an error in the log, after a bounded time.
+    pub async fn end(self) -> bool {
         self.stream.hang_up();
-        hangup::end(&self.api, &self.place, self.follow).await;
+        hangup::end(&self.api, &self.place, self.follow).await
     }
 
     /// The container's state as the watch last told it.
@@ -448,7 +454,7 @@ impl Control {
         let mut follow = self.follow.clone();
         let name = &self.place.container;
         let said = follow.until(|sight| match (sight.pod().state(name), sight) {
-            (State::Terminated { status, reason }, _) => Some(match u32::try_from(*status) {
+            (State::Terminated { status, reason, .. }, _) => Some(match u32::try_from(*status) {
                 // The wrapper ends with the program's status and says it before. Only a signal keeps it from that; any
                 // other end without a word means that the stream is not whole.
                 Ok(status @ 128..) => End::Exited { status },
