@@ -71,6 +71,9 @@ async fn put_and_wait(
         return Err(StartError::new("not_ready", person));
     }
     let spec = pod.spec.as_ref().ok_or_else(gone)?;
+    if let Some(failed) = fails_already(spec, &state, &launch.profile.image) {
+        return Err(failed);
+    }
     let labels = cache.namespaces.get(&namespace.to_owned()).unwrap_or_default();
     let container = spec_of(name, grant, launch, spec, &state, &labels)?;
     let mut follow = cache.follow(namespace, target.pod(), target.pod_uid()).ok_or_else(gone)?;
@@ -102,6 +105,20 @@ async fn put_and_wait(
         }
         waited => waited.map(|()| follow),
     }
+}
+
+/// Whether this image is known not to start in this pod.
+///
+/// A container that cannot start stays in the pod, is tried again for as long as the pod lives, and slows every later one
+/// down. So there is never a second of them: until the first one starts, its reason is the answer.
+fn fails_already(pod: &PodSpec, state: &PodState, image: &str) -> Option<StartError> {
+    let of_image = pod.ephemeral_containers.iter().flatten().filter(|other| other.image.as_deref() == Some(image));
+    of_image
+        .filter_map(|other| match state.state(&other.name) {
+            State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => Some(failed(reason, message)),
+            _ => None,
+        })
+        .find(|failed| ["image_pull", "no_shell"].contains(&failed.code()))
 }
 
 /// `porthole-<person>-<session>`: so the pod's description says who was here.
@@ -213,7 +230,11 @@ async fn wait(follow: &mut Follow, name: &str) -> Result<(), StartError> {
             State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => {
                 Some(Err(failed(reason, message)))
             }
-            State::Terminated { status, reason } => {
+            // The runtime could not execute the entrypoint; most kubelets leave such a container waiting.
+            State::Terminated { reason, message, .. } if ["StartError", "ContainerCannotRun"].contains(&reason.as_str()) => {
+                Some(Err(failed(reason, message)))
+            }
+            State::Terminated { status, reason, .. } => {
                 let person = "the debug container ended before it could be used: try again";
                 Some(Err(StartError::new("container_ended", person).detailed(format!("{person}: {reason} ({status})"))))
             }

@@ -199,7 +199,7 @@ mod tests {
             format!("{own}\x1e"),
             format!("{own}x\x1e"),
             format!("{own}1"),
-            format!("{own}1{own}"),
+            format!("{own}1x{own}"),
             format!("{own}-1\x1e"),
             format!("{own}4294967296\x1e"),
             format!("{own}00000000000\x1e"),
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_marker_right_behind_a_false_start_is_found() {
         let own = prefix(SECRET);
-        for false_start in ["\x1e".to_owned(), "\x1e\x1e".to_owned(), own.clone(), format!("{own}12"), own[..9].to_owned()] {
+        for false_start in ["\x1e".to_owned(), "\x1e\x1e".to_owned(), own.clone(), format!("{own}12x"), own[..9].to_owned()] {
             let stream = [false_start.as_bytes(), &marker(0)].concat();
             for cut in 0..=stream.len() {
                 let expected = (false_start.clone().into_bytes(), vec![(false_start.len(), 0)]);

@@ -62,7 +62,7 @@ pub(super) enum Kind {
 pub(super) enum State {
     Waiting { reason: String, message: String },
     Running,
-    Terminated { status: i32, reason: String },
+    Terminated { status: i32, reason: String, message: String },
     /// Kubernetes has not said anything yet.
     Unknown,
 }
@@ -157,7 +157,7 @@ impl PodState {
         let troubles = self.containers.iter().filter(|container| container.kind != Kind::Ephemeral);
         troubles.filter_map(|container| match &container.state {
             State::Waiting { reason, .. } => Some(format!("container {} waits: {reason}", container.name)),
-            State::Terminated { status, reason } if container.kind == Kind::App => {
+            State::Terminated { status, reason, .. } if container.kind == Kind::App => {
                 Some(format!("container {} has ended: {reason} ({status})", container.name))
             }
             _ => None,
@@ -182,7 +182,11 @@ impl State {
             return State::Running;
         }
         if let Some(over) = &state.terminated {
-            return State::Terminated { status: over.exit_code, reason: over.reason.clone().unwrap_or_default() };
+            return State::Terminated {
+                status: over.exit_code,
+                reason: over.reason.clone().unwrap_or_default(),
+                message: over.message.clone().unwrap_or_default(),
+            };
         }
         match &state.waiting {
             Some(waiting) => State::Waiting {

@@ -21,7 +21,7 @@ use super::error::{Lost, Refused, StartError};
 use super::hangup::{self, Place};
 use super::marker::{Markers, Piece};
 use super::pod::State;
-use super::script::{COMMAND_MAX_BYTES, Order};
+use super::script::{COMMAND_MAX_BYTES, GO, Order};
 use super::stream::{self, Came, StreamEnd, StreamReceiver, StreamSender};
 use crate::audit::SessionId;
 use crate::authorize::Grant;
@@ -215,16 +215,21 @@ async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Runn
         finish,
         input_ended: (ending == InputEnd::Impossible).then_some(ended_seen),
     };
+    let lost = |lost: Lost| {
+        StartError::new("lost", "the connection to the pod was lost: try again").detailed(lost.to_string())
+    };
     // Both at once: a terminal echoes what it is sent, and stops taking when nobody takes the echo.
     let send = async {
-        let sent = stream.send(STDIN, order.lines().into()).await;
-        sent.map_err(|lost| StartError::new("lost", "the connection to the pod was lost: try again").detailed(lost.to_string()))?;
+        stream.send(STDIN, order.lines().into()).await.map_err(lost)?;
         std::future::pending::<Result<u32, StartError>>().await
     };
     let wrapper = tokio::select! {
         wrapper = output.begin() => wrapper?,
         failed = send => failed?,
     };
+    if !terminal {
+        stream.send(STDIN, Bytes::from_static(GO)).await.map_err(lost)?;
+    }
     let target = grant.target();
     let place = Place {
         namespace: target.namespace().to_owned(),
@@ -448,7 +453,7 @@ impl Control {
         let mut follow = self.follow.clone();
         let name = &self.place.container;
         let said = follow.until(|sight| match (sight.pod().state(name), sight) {
-            (State::Terminated { status, reason }, _) => Some(match u32::try_from(*status) {
+            (State::Terminated { status, reason, .. }, _) => Some(match u32::try_from(*status) {
                 // The wrapper ends with the program's status and says it before. Only a signal keeps it from that; any
                 // other end without a word means that the stream is not whole.
                 Ok(status @ 128..) => End::Exited { status },

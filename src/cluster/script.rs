@@ -46,6 +46,10 @@ pub(super) fn entrypoint() -> Vec<String> {
     ["sh", "-c", &unexpanded(&script), "porthole"].map(str::to_owned).to_vec()
 }
 
+/// What the wrapper waits for between its first word and the program, where there is no terminal: stderr comes by a way of
+/// its own there and could overtake that word.
+pub(super) const GO: &[u8] = b"\n";
+
 /// Text that the kubelet's expansion turns into `text`.
 pub(super) fn unexpanded(text: &str) -> String {
     text.replace('$', "$$")
@@ -80,16 +84,18 @@ impl Order<'_> {
     fn script(&self) -> String {
         // The separator is an octal escape of printf, so it does not stand in what a terminal echoes.
         let say = format!("printf '\\036{}%s\\036'", &marker::prefix(self.secret)[1..]);
-        let size = match self.size {
-            Some(WindowSize { rows, columns }) => format!("stty echo rows {rows} cols {columns} 2>/dev/null || stty echo 2>/dev/null\n"),
-            None => String::new(),
+        let (size, go) = match self.size {
+            Some(WindowSize { rows, columns }) => {
+                (format!("stty echo rows {rows} cols {columns} 2>/dev/null || stty echo 2>/dev/null\n"), String::new())
+            }
+            None => (String::new(), format!("\nIFS= read -r l || exit {FAILURE_STATUS}")),
         };
         let shell = match self.shell {
             Some(shell) => format!("s={}", quoted(shell)),
             None => "s=sh; command -v bash >/dev/null 2>&1 && s=bash".to_owned(),
         };
         let run = self.run();
-        format!("trap - ALRM\n{size}{shell}\n{say} $$\n{run}\ne=$?\n{say} $e\nexit $e")
+        format!("trap - ALRM\n{size}{shell}\n{say} $${go}\n{run}\ne=$?\n{say} $e\nexit $e")
     }
 
     fn run(&self) -> String {

