@@ -68,7 +68,8 @@ impl Cluster {
             _ => false,
         };
         if !fits || grant.profile() != launch.profile_name {
-            let detail = format!("a grant to {} with the profile {} is none for this", grant.action().name(), grant.profile());
+            let detail =
+                format!("a grant to {} with the profile {} is none for this", grant.action().name(), grant.profile());
             return Err(StartError::new("wrong_action", "this was not granted").detailed(detail));
         }
         process::check(&launch.program)?;

@@ -46,8 +46,9 @@ impl ApiServer {
         config.read_timeout = None;
         // kube would try 15 times, for minutes, while somebody waits at a prompt.
         config.default_retry = false;
-        let client = Client::try_from(config)
-            .map_err(|error| ConnectError::new("kubeconfig", format!("cannot use the kubeconfig: {}", chain(&error))))?;
+        let client = Client::try_from(config).map_err(|error| {
+            ConnectError::new("kubeconfig", format!("cannot use the kubeconfig: {}", chain(&error)))
+        })?;
         Ok(ApiServer { client, request_timeout: settings.request_timeout })
     }
 

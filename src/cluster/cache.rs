@@ -87,19 +87,36 @@ impl Cache {
             watches: TaskTracker::new(),
         });
         cache.watch_pods(client);
-        cache.watch(client, |cache| &cache.namespaces, |space: &PartialObjectMeta<Namespace>| {
-            Some((space.metadata.name.clone()?, Some(space.metadata.labels.clone().unwrap_or_default())))
-        });
-        cache.watch(client, |cache| &cache.services, |service: &Service| {
-            let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).filter(|all| !all.is_empty());
-            Some((key(&service.metadata)?, selector))
-        });
-        cache.watch(client, |cache| &cache.replica_sets, |set: &PartialObjectMeta<ReplicaSet>| {
-            Some((key(&set.metadata)?, set.metadata.owner_references.as_deref().and_then(Owner::of)))
-        });
-        cache.watch(client, |cache| &cache.jobs, |job: &PartialObjectMeta<Job>| {
-            Some((key(&job.metadata)?, job.metadata.owner_references.as_deref().and_then(Owner::of)))
-        });
+        cache.watch(
+            client,
+            |cache| &cache.namespaces,
+            |space: &PartialObjectMeta<Namespace>| {
+                Some((space.metadata.name.clone()?, Some(space.metadata.labels.clone().unwrap_or_default())))
+            },
+        );
+        cache.watch(
+            client,
+            |cache| &cache.services,
+            |service: &Service| {
+                let selector =
+                    service.spec.as_ref().and_then(|spec| spec.selector.clone()).filter(|all| !all.is_empty());
+                Some((key(&service.metadata)?, selector))
+            },
+        );
+        cache.watch(
+            client,
+            |cache| &cache.replica_sets,
+            |set: &PartialObjectMeta<ReplicaSet>| {
+                Some((key(&set.metadata)?, set.metadata.owner_references.as_deref().and_then(Owner::of)))
+            },
+        );
+        cache.watch(
+            client,
+            |cache| &cache.jobs,
+            |job: &PartialObjectMeta<Job>| {
+                Some((key(&job.metadata)?, job.metadata.owner_references.as_deref().and_then(Owner::of)))
+            },
+        );
         let filled = async {
             cache.pods.filled().await;
             cache.namespaces.filled().await;
@@ -115,10 +132,14 @@ impl Cache {
                 ("replicasets", cache.replica_sets.trouble()),
                 ("jobs", cache.jobs.trouble()),
             ];
-            let first = troubles.into_iter().find_map(|(kind, trouble)| Some(format!("cannot watch {kind}: {}", trouble?)));
+            let first =
+                troubles.into_iter().find_map(|(kind, trouble)| Some(format!("cannot watch {kind}: {}", trouble?)));
             cache.close().await;
             let detail = first.unwrap_or_else(|| "the api server is slow to list what is there".to_owned());
-            return Err(ConnectError::new("api_unavailable", format!("no view of the cluster within {deadline:?}: {detail}")));
+            return Err(ConnectError::new(
+                "api_unavailable",
+                format!("no view of the cluster within {deadline:?}: {detail}"),
+            ));
         }
         Ok(cache)
     }
@@ -180,7 +201,9 @@ impl Cache {
             let kept = kept(&cache);
             match news {
                 News::Trouble(trouble) => kept.trouble_is(trouble),
-                News::Listed(all) => kept.replace(all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()),
+                News::Listed(all) => {
+                    kept.replace(all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+                }
                 News::Is((key, value)) => drop(kept.put(key, value)),
                 News::Gone((key, _)) => drop(kept.put(key, None)),
             }
@@ -317,12 +340,8 @@ enum News<T> {
 }
 
 /// Watches one kind of object until `stop`, whatever the API server does.
-async fn keep<O, T>(
-    api: Api<O>,
-    stop: CancellationToken,
-    read: impl Fn(&O) -> Option<T>,
-    mut tell: impl FnMut(News<T>),
-) where
+async fn keep<O, T>(api: Api<O>, stop: CancellationToken, read: impl Fn(&O) -> Option<T>, mut tell: impl FnMut(News<T>))
+where
     O: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let kind = O::kind(&()).into_owned();
@@ -350,7 +369,11 @@ async fn keep<O, T>(
             Some(Err(error)) => {
                 let text = chain(&error);
                 if !troubled {
-                    tracing::warn!(kind, error = text, "the watch has stopped: what is known grows old until it goes on");
+                    tracing::warn!(
+                        kind,
+                        error = text,
+                        "the watch has stopped: what is known grows old until it goes on"
+                    );
                 }
                 troubled = true;
                 tell(News::Trouble(Some(text)));

@@ -100,7 +100,8 @@ async fn put_and_wait(
     match waited {
         Err(error) if error.code() == "timeout" && pulling => {
             let image = &launch.profile.image;
-            let person = format!("the image {image} is still being pulled after {deadline:?}: log in again in a minute");
+            let person =
+                format!("the image {image} is still being pulled after {deadline:?}: log in again in a minute");
             Err(StartError::new("timeout", person))
         }
         waited => waited.map(|()| follow),
@@ -115,7 +116,9 @@ fn fails_already(pod: &PodSpec, state: &PodState, image: &str) -> Option<StartEr
     let of_image = pod.ephemeral_containers.iter().flatten().filter(|other| other.image.as_deref() == Some(image));
     of_image
         .filter_map(|other| match state.state(&other.name) {
-            State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => Some(failed(reason, message)),
+            State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => {
+                Some(failed(reason, message))
+            }
             _ => None,
         })
         .find(|failed| ["image_pull", "no_shell"].contains(&failed.code()))
@@ -153,7 +156,8 @@ fn spec_of(
     let target = all.into_iter().find(|container| container.name == wanted);
     let context = security::context(launch.profile_name, profile, pod, target, namespace_labels)?;
     // The kubelet cannot join the processes of a container that does not run.
-    let joins = profile.target_processes && state.container(wanted).is_some_and(|target| target.state == State::Running);
+    let joins =
+        profile.target_processes && state.container(wanted).is_some_and(|target| target.state == State::Running);
     let env_from = if profile.target_env { target.and_then(|target| target.env_from.clone()) } else { None };
     Ok(EphemeralContainer {
         name: name.to_owned(),
@@ -223,27 +227,36 @@ fn is_variable(name: &str) -> bool {
 
 /// Waits until the pod's status says that the container runs, or why not.
 async fn wait(follow: &mut Follow, name: &str) -> Result<(), StartError> {
-    follow.until(|sight| match sight {
-        Sight::Gone(_) => Some(Err(StartError::new("pod_gone", "the pod was deleted while the debug container started"))),
-        Sight::There(pod) => match pod.state(name) {
-            State::Running => Some(Ok(())),
-            State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => {
-                Some(Err(failed(reason, message)))
+    follow
+        .until(|sight| match sight {
+            Sight::Gone(_) => {
+                Some(Err(StartError::new("pod_gone", "the pod was deleted while the debug container started")))
             }
-            // The runtime could not execute the entrypoint; most kubelets leave such a container waiting.
-            State::Terminated { reason, message, .. } if ["StartError", "ContainerCannotRun"].contains(&reason.as_str()) => {
-                Some(Err(failed(reason, message)))
-            }
-            State::Terminated { status, reason, .. } => {
-                let person = "the debug container ended before it could be used: try again";
-                Some(Err(StartError::new("container_ended", person).detailed(format!("{person}: {reason} ({status})"))))
-            }
-            _ if pod.deleting => {
-                Some(Err(StartError::new("pod_gone", "the pod is being deleted, so no debug container starts in it")))
-            }
-            _ => None,
-        },
-    }).await
+            Sight::There(pod) => match pod.state(name) {
+                State::Running => Some(Ok(())),
+                State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => {
+                    Some(Err(failed(reason, message)))
+                }
+                // The runtime could not execute the entrypoint; most kubelets leave such a container waiting.
+                State::Terminated { reason, message, .. }
+                    if ["StartError", "ContainerCannotRun"].contains(&reason.as_str()) =>
+                {
+                    Some(Err(failed(reason, message)))
+                }
+                State::Terminated { status, reason, .. } => {
+                    let person = "the debug container ended before it could be used: try again";
+                    Some(Err(
+                        StartError::new("container_ended", person).detailed(format!("{person}: {reason} ({status})"))
+                    ))
+                }
+                _ if pod.deleting => Some(Err(StartError::new(
+                    "pod_gone",
+                    "the pod is being deleted, so no debug container starts in it",
+                ))),
+                _ => None,
+            },
+        })
+        .await
 }
 
 /// Watches the pod's events for the reason why the container does not start; never returns if there is none, or none can
@@ -290,15 +303,22 @@ async fn why_not(api: &ApiServer, grant: &Grant, name: &str, pulling: &mut bool)
 fn failed(reason: &str, message: &str) -> StartError {
     let said = if message.is_empty() { reason.to_owned() } else { brief(message) };
     let (code, person) = match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "RegistryUnavailable"
-        | "ImageInspectError" | "SignatureValidationFailed" => {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => {
             ("image_pull", format!("the debug image cannot be had, use another profile (name~profile): {said}"))
         }
-        _ if message.contains("exec: \"sh\"") => {
-            ("no_shell", "the debug image has no shell (sh), and porthole needs one: use another profile (name~profile)".to_owned())
-        }
+        _ if message.contains("exec: \"sh\"") => (
+            "no_shell",
+            "the debug image has no shell (sh), and porthole needs one: use another profile (name~profile)".to_owned(),
+        ),
         _ if message.contains("runAsNonRoot") || message.contains("non-root policy") => {
-            let advice = "the pod may not run as root and the debug image does, use a profile with a user (name~restricted)";
+            let advice =
+                "the pod may not run as root and the debug image does, use a profile with a user (name~restricted)";
             ("container_config", format!("{advice}: {said}"))
         }
         _ => ("container_config", format!("the debug container cannot start: {said}")),
@@ -314,7 +334,8 @@ fn late(cache: &Cache, image: &str, deadline: Duration) -> StartError {
             StartError::from(Refused { detail, ..Refused::unavailable() })
         }
         None => {
-            let person = format!("the debug container (image {image}) did not start within {deadline:?}: try again later");
+            let person =
+                format!("the debug container (image {image}) did not start within {deadline:?}: try again later");
             StartError::new("timeout", person)
         }
     }

@@ -168,16 +168,19 @@ impl Refused {
             403 if by_rbac(status) => {
                 ("forbidden", "porthole itself lacks a right in this cluster: tell its operators".to_owned())
             }
-            403 if status.message.contains("exceeded quota") => ("quota", format!("the namespace's quota is used up: {said}")),
+            403 if status.message.contains("exceeded quota") => {
+                ("quota", format!("the namespace's quota is used up: {said}"))
+            }
             403 => ("admission_denied", format!("the cluster refuses the debug container: {said}")),
             404 => ("pod_gone", "the pod is gone: log in again".to_owned()),
             413 => ("too_large", "the pod has had too many debug containers: it takes more after a restart".to_owned()),
             500 if status.message.contains("too large") => {
                 ("too_large", "the pod has had too many debug containers: it takes more after a restart".to_owned())
             }
-            500 if status.message.contains("webhook") => {
-                ("admission_unavailable", format!("the cluster cannot check the debug container, try again later: {said}"))
-            }
+            500 if status.message.contains("webhook") => (
+                "admission_unavailable",
+                format!("the cluster cannot check the debug container, try again later: {said}"),
+            ),
             // An admission policy answers 422, with its own words.
             422 if status.message.contains("denied request") => {
                 ("admission_denied", format!("the cluster refuses the debug container: {said}"))
@@ -201,7 +204,8 @@ impl Refused {
 
 /// RBAC's own words; admission has others. A stream that lacks `create` is refused without any reason.
 fn by_rbac(status: &Status) -> bool {
-    status.message.contains(" cannot ") && status.message.contains("User \"") || status.message.ends_with("is forbidden: ")
+    status.message.contains(" cannot ") && status.message.contains("User \"")
+        || status.message.ends_with("is forbidden: ")
         || status.message.is_empty()
 }
 

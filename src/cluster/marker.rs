@@ -207,7 +207,11 @@ mod tests {
             "\x1e".repeat(200),
         ] {
             for cut in 0..=near.len() {
-                assert_eq!(run(near.as_bytes(), &[cut]), (near.clone().into_bytes(), Vec::new()), "{near:?} cut at {cut}");
+                assert_eq!(
+                    run(near.as_bytes(), &[cut]),
+                    (near.clone().into_bytes(), Vec::new()),
+                    "{near:?} cut at {cut}"
+                );
             }
         }
     }
@@ -215,7 +219,9 @@ mod tests {
     #[test]
     fn a_marker_right_behind_a_false_start_is_found() {
         let own = prefix(SECRET);
-        for false_start in ["\x1e".to_owned(), "\x1e\x1e".to_owned(), own.clone(), format!("{own}12x"), own[..9].to_owned()] {
+        for false_start in
+            ["\x1e".to_owned(), "\x1e\x1e".to_owned(), own.clone(), format!("{own}12x"), own[..9].to_owned()]
+        {
             let stream = [false_start.as_bytes(), &marker(0)].concat();
             for cut in 0..=stream.len() {
                 let expected = (false_start.clone().into_bytes(), vec![(false_start.len(), 0)]);

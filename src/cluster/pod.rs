@@ -60,9 +60,16 @@ pub(super) enum Kind {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum State {
-    Waiting { reason: String, message: String },
+    Waiting {
+        reason: String,
+        message: String,
+    },
     Running,
-    Terminated { status: i32, reason: String, message: String },
+    Terminated {
+        status: i32,
+        reason: String,
+        message: String,
+    },
     /// Kubernetes has not said anything yet.
     Unknown,
 }
@@ -111,9 +118,9 @@ impl PodState {
                 Some(_) => Phase::Unknown,
             },
             message: status.and_then(|status| {
-                let unscheduled = conditions.iter().find(|condition| {
-                    condition.type_ == "PodScheduled" && condition.status == "False"
-                });
+                let unscheduled = conditions
+                    .iter()
+                    .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
                 let condition = unscheduled.and_then(|condition| condition.message.as_ref());
                 condition.or(status.message.as_ref()).or(status.reason.as_ref()).cloned()
             }),
@@ -155,13 +162,15 @@ impl PodState {
     /// Why the pod is not ready, by the first container that says so.
     pub fn trouble(&self) -> Option<String> {
         let troubles = self.containers.iter().filter(|container| container.kind != Kind::Ephemeral);
-        troubles.filter_map(|container| match &container.state {
-            State::Waiting { reason, .. } => Some(format!("container {} waits: {reason}", container.name)),
-            State::Terminated { status, reason, .. } if container.kind == Kind::App => {
-                Some(format!("container {} has ended: {reason} ({status})", container.name))
-            }
-            _ => None,
-        }).next()
+        troubles
+            .filter_map(|container| match &container.state {
+                State::Waiting { reason, .. } => Some(format!("container {} waits: {reason}", container.name)),
+                State::Terminated { status, reason, .. } if container.kind == Kind::App => {
+                    Some(format!("container {} has ended: {reason} ({status})", container.name))
+                }
+                _ => None,
+            })
+            .next()
     }
 
     /// Whether the kubelet has come as far as its containers.

@@ -136,9 +136,13 @@ pub enum Chunk {
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    Exited { status: u32 },
+    Exited {
+        status: u32,
+    },
     /// What became of it is not known; never a success.
-    Lost { detail: String },
+    Lost {
+        detail: String,
+    },
 }
 
 /// How the output ended.
@@ -249,14 +253,7 @@ async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Runn
         control.resize(now);
     }
     let input = Input { stream, ending, ended: Arc::new(ended) };
-    Ok(Process {
-        input,
-        output,
-        control,
-        container: running.name,
-        image: launch.profile.image.clone(),
-        terminal,
-    })
+    Ok(Process { input, output, control, container: running.name, image: launch.profile.image.clone(), terminal })
 }
 
 async fn connect(
@@ -337,7 +334,9 @@ impl Output {
                 Some(Piece::Marker(status)) => self.status = Some(status),
                 None => match self.receive().await {
                     Some(Came::Message { channel: STDOUT, bytes }) => self.markers.push(bytes),
-                    Some(Came::Message { channel: STDERR, bytes }) if !bytes.is_empty() => return Some(Chunk::Stderr(bytes)),
+                    Some(Came::Message { channel: STDERR, bytes }) if !bytes.is_empty() => {
+                        return Some(Chunk::Stderr(bytes));
+                    }
                     Some(Came::Message { channel: STATUS, bytes }) => self.said = Some(bytes),
                     Some(Came::Message { .. }) => {}
                     Some(Came::End(end)) => match self.markers.release() {
@@ -383,7 +382,9 @@ impl Output {
                 Some(Piece::Data(_)) => {}
                 None => match self.stream.next().await {
                     Came::Message { channel: STDOUT, bytes } => self.markers.push(bytes),
-                    Came::Message { channel: STDERR, bytes } if complaint.len() < 1024 => complaint.extend_from_slice(&bytes),
+                    Came::Message { channel: STDERR, bytes } if complaint.len() < 1024 => {
+                        complaint.extend_from_slice(&bytes)
+                    }
                     Came::Message { .. } => {}
                     Came::End(end) => {
                         let complaint = String::from_utf8_lossy(&complaint).into_owned();

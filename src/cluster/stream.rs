@@ -55,7 +55,10 @@ pub(super) struct StreamReceiver {
 /// What comes.
 #[derive(Debug)]
 pub(super) enum Came {
-    Message { channel: u8, bytes: Bytes },
+    Message {
+        channel: u8,
+        bytes: Bytes,
+    },
     /// The stream is over; nothing follows.
     End(StreamEnd),
 }
@@ -172,7 +175,11 @@ async fn read<S>(
     let _ = queue.send(Came::End(end)).await;
 }
 
-async fn read_all<S>(source: &mut SplitStream<WebSocketStream<S>>, queue: &mpsc::Sender<Came>, pulse: &Pulse) -> StreamEnd
+async fn read_all<S>(
+    source: &mut SplitStream<WebSocketStream<S>>,
+    queue: &mpsc::Sender<Came>,
+    pulse: &Pulse,
+) -> StreamEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -47,7 +47,10 @@ impl World {
     /// None where there is no cluster, and none can be made.
     async fn enter() -> Option<World> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let _ = tracing_subscriber::fmt().with_env_filter(std::env::var("LOG").unwrap_or("warn".into())).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(std::env::var("LOG").unwrap_or("warn".into()))
+            .with_test_writer()
+            .try_init();
         let (kubeconfig, emulator) = match std::env::var_os("PORTHOLE_TEST_KUBECONFIG") {
             Some(file) => (PathBuf::from(file), None),
             None => {
@@ -75,7 +78,8 @@ impl World {
         let patience = Instant::now() + PATIENCE;
         while !pods.iter().all(|pod| cluster.resolve(&place_name(pod), "x").is_ok_and(|at| at.obstacle().is_none())) {
             if Instant::now() > patience {
-                let wrong = pods.map(|pod| (pod, cluster.resolve(&place_name(pod), "x").map(|at| at.obstacle().cloned())));
+                let wrong =
+                    pods.map(|pod| (pod, cluster.resolve(&place_name(pod), "x").map(|at| at.obstacle().cloned())));
                 panic!("the pods are not there: {wrong:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -349,8 +353,7 @@ async fn a_signal_reaches_the_program_alone() {
     for joined in [true, false] {
         let profile = Profile { target_processes: joined, ..world.profile() };
         let command = "trap 'echo caught' USR1; echo on; while :; do sleep 0.1; done";
-        let mut process =
-            world.start("demo.web", &profile, Program::Command(command.to_owned()), None).await.unwrap();
+        let mut process = world.start("demo.web", &profile, Program::Command(command.to_owned()), None).await.unwrap();
         until(&mut process, "on\n").await;
         process.control.signal("USR1").await.unwrap();
         until(&mut process, "caught\n").await;
@@ -425,7 +428,9 @@ async fn files_need_their_program() {
             let (stdout, stderr, end) = finish(world.start("demo.web", &plain, program, None).await.unwrap()).await;
             eprintln!("{}", text(&stderr));
             assert_eq!((&*text(&stdout), end), ("", End::Exited { status: 254 }));
-            assert!(text(&stderr).starts_with("porthole: the image porthole.test/busybox:1 of the profile test has no "));
+            assert!(
+                text(&stderr).starts_with("porthole: the image porthole.test/busybox:1 of the profile test has no ")
+            );
         }
     }
 }
@@ -448,7 +453,9 @@ async fn the_pods_ports_are_reached_and_nothing_else() {
         answer.extend_from_slice(&bytes);
     }
     assert!(text(&answer).starts_with("HTTP/1."), "{}", text(&answer));
-    for (host, port, code) in [("127.0.0.1", 9, "refused"), ("10.0.0.1", 80, "not_the_pod"), ("db-0", 80, "not_the_pod")] {
+    for (host, port, code) in
+        [("127.0.0.1", 9, "refused"), ("10.0.0.1", 80, "not_the_pod"), ("db-0", 80, "not_the_pod")]
+    {
         let Err(error) = dial(host, port).await else { panic!("{host} was reached") };
         eprintln!("{}: {error}", error.person());
         assert_eq!(error.code(), code);

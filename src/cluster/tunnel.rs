@@ -53,7 +53,12 @@ pub struct TunnelWriter {
     ended: Arc<watch::Sender<bool>>,
 }
 
-pub(super) async fn dial(api: &ApiServer, cache: &Cache, grant: &Grant, timeout: Duration) -> Result<Tunnel, DialError> {
+pub(super) async fn dial(
+    api: &ApiServer,
+    cache: &Cache,
+    grant: &Grant,
+    timeout: Duration,
+) -> Result<Tunnel, DialError> {
     let Action::Forward { host, port } = grant.action() else {
         let detail = format!("a grant to {} is none to forward", grant.action().name());
         return Err(DialError::failed("wrong_action", "this was not granted", detail));
@@ -76,8 +81,10 @@ pub(super) async fn dial(api: &ApiServer, cache: &Cache, grant: &Grant, timeout:
     let tunnel = async {
         let url = Pod::url_path(&(), Some(target.namespace()));
         let request = kube::core::Request::new(&url).portforward(target.pod(), &[*port]);
-        let request = request.map_err(|error| DialError::failed("rejected", "porthole cannot ask for this port", error.to_string()))?;
-        let connection = api.client().connect(request).await.map_err(|error| DialError::from(Refused::new(&error, doing)))?;
+        let request = request
+            .map_err(|error| DialError::failed("rejected", "porthole cannot ask for this port", error.to_string()))?;
+        let connection =
+            api.client().connect(request).await.map_err(|error| DialError::from(Refused::new(&error, doing)))?;
         let (sender, receiver) = stream::carry(connection).await;
         open(sender, receiver, *port).await
     };
@@ -135,14 +142,22 @@ async fn open(sender: StreamSender, mut receiver: StreamReceiver, port: u16) -> 
 }
 
 /// Waits for what is left of the greeting, however long it takes; the caller's deadline bounds it.
-async fn slow(sender: StreamSender, mut receiver: StreamReceiver, mut greetings: [usize; 2]) -> Result<Tunnel, DialError> {
+async fn slow(
+    sender: StreamSender,
+    mut receiver: StreamReceiver,
+    mut greetings: [usize; 2],
+) -> Result<Tunnel, DialError> {
     while greetings != [GREETING_BYTES; 2] {
         match receiver.next().await {
             Came::Message { channel: channel @ (BYTES | ERROR), bytes } => {
                 let greeting = &mut greetings[usize::from(channel)];
                 if bytes.len() > GREETING_BYTES - *greeting {
                     let person = "the pod's node does not answer as a kubelet does";
-                    return Err(DialError::failed("unreachable", person, format!("{} bytes for a greeting", bytes.len())));
+                    return Err(DialError::failed(
+                        "unreachable",
+                        person,
+                        format!("{} bytes for a greeting", bytes.len()),
+                    ));
                 }
                 *greeting += bytes.len();
             }
@@ -233,10 +248,31 @@ mod tests {
     #[test]
     fn only_the_pod_itself_is_a_destination() {
         let target = Target::for_tests("demo", "web-1", "app", None, [&[], &[]]);
-        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3"] {
+        for host in [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.1.2.3",
+            "::ffff:10.1.2.3",
+        ] {
             assert!(is_pod(host, &target), "{host}");
         }
-        for host in ["", "10.1.2.4", "0.0.0.0", "::", "localhost.", "localhost.evil", "web-1", "169.254.169.254", "127.1", "0x7f.1", "[::1]"] {
+        for host in [
+            "",
+            "10.1.2.4",
+            "0.0.0.0",
+            "::",
+            "localhost.",
+            "localhost.evil",
+            "web-1",
+            "169.254.169.254",
+            "127.1",
+            "0x7f.1",
+            "[::1]",
+        ] {
             assert!(!is_pod(host, &target), "{host}");
         }
     }

@@ -76,13 +76,10 @@ fn outer(control: &Control, mut run: Run, mut fds: Vec<OwnedFd>) -> io::Result<i
     let joins = match (&run.place, spaces.as_slice()) {
         (Place::Host, _) => {
             run.stage = Stage::Inner;
-            return supervise::supervise(control, supervise::Task {
-                run,
-                fds,
-                processes: supervise::Processes::Ours,
-                reap: true,
-                prepare: || Ok(()),
-            });
+            return supervise::supervise(
+                control,
+                supervise::Task { run, fds, processes: supervise::Processes::Ours, reap: true, prepare: || Ok(()) },
+            );
         }
         (_, [sandbox, rest @ ..]) => {
             if run.isolation == super::Isolation::Namespaces && !rustix::process::geteuid().is_root() {
@@ -118,13 +115,10 @@ fn reaper(control: &Control, mut run: Run, fds: Vec<OwnedFd>) -> io::Result<i32>
     // The process below is started from the host's files, since the image may hold none that it could start
     // from; `pivot_root` then moves the roots of both, because they share the mount namespace.
     let prepare = || root::enter(&root);
-    supervise::supervise(control, supervise::Task {
-        run,
-        fds,
-        processes: supervise::Processes::Ours,
-        reap: true,
-        prepare,
-    })
+    supervise::supervise(
+        control,
+        supervise::Task { run, fds, processes: supervise::Processes::Ours, reap: true, prepare },
+    )
 }
 
 fn inner(control: Control, run: Run, mut fds: Vec<OwnedFd>) -> io::Result<i32> {

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,14 +51,25 @@ pub(super) enum Report {
     /// The terminal's controlling side, as a descriptor.
     Terminal,
     /// The process runs; its id as the emulator sees it.
-    Started { pid: i32 },
+    Started {
+        pid: i32,
+    },
     /// The process could not be started.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
     /// The process is gone: its status, or 128 and the signal's number.
-    Exited { code: i32 },
+    Exited {
+        code: i32,
+    },
     /// The socket of a `Dial`, as a descriptor.
-    Dialled { id: u64 },
-    DialFailed { id: u64, message: String },
+    Dialled {
+        id: u64,
+    },
+    DialFailed {
+        id: u64,
+        message: String,
+    },
 }
 
 /// One process to start. Descriptors, in this order: standard input, output and error unless `terminal` is
@@ -129,7 +140,11 @@ pub(super) struct Mount {
 pub(super) enum Program {
     Command(Vec<String>),
     /// A web server that answers with the pod's name.
-    Web { bind: Ipv4Addr, port: u16, body: String },
+    Web {
+        bind: Ipv4Addr,
+        port: u16,
+        body: String,
+    },
     /// Does nothing until it is killed.
     Pause,
 }
@@ -139,12 +154,7 @@ pub(super) struct Control(OwnedFd);
 
 impl Control {
     pub(super) fn pair() -> io::Result<(Control, OwnedFd)> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Control(ours), theirs))
     }
 
@@ -192,15 +202,11 @@ impl Handle {
     }
 
     pub(super) async fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.0
-            .async_io(tokio::io::Interest::WRITABLE, |socket| send(socket.as_fd(), message, fds))
-            .await
+        self.0.async_io(tokio::io::Interest::WRITABLE, |socket| send(socket.as_fd(), message, fds)).await
     }
 
     pub(super) async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        self.0
-            .async_io(tokio::io::Interest::READABLE, |socket| receive(socket.as_fd()))
-            .await
+        self.0.async_io(tokio::io::Interest::READABLE, |socket| receive(socket.as_fd())).await
     }
 
     /// Cuts the lifeline: the process is killed with all that it left behind.
@@ -228,12 +234,7 @@ fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T,
     let mut bytes = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = match recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut bytes)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    ) {
+    let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
         // The other side died with messages of ours unread.
         Err(rustix::io::Errno::CONNRESET) => return Ok(None),
         other => other?,

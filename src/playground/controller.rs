@@ -185,9 +185,8 @@ pub(super) fn sync_endpoints(cluster: &Cluster, namespace: &str) {
     let (_, pods) = cluster.store.list(Kind::Pod, Some(namespace));
     for service in services {
         let Some(selector) = service.pointer("/spec/selector").and_then(Value::as_object) else { continue };
-        let chosen = |pod: &&Arc<Value>| {
-            selector.iter().all(|(name, value)| pod["metadata"]["labels"].get(name) == Some(value))
-        };
+        let chosen =
+            |pod: &&Arc<Value>| selector.iter().all(|(name, value)| pod["metadata"]["labels"].get(name) == Some(value));
         let endpoints: Vec<Value> = pods.iter().filter(chosen).map(|pod| endpoint(pod)).collect();
         let name = text(&service, "/metadata/name");
         let slice = format!("{name}-{}", text(&service, "/metadata/uid").get(..5).unwrap_or("slice"));
@@ -202,20 +201,23 @@ pub(super) fn sync_endpoints(cluster: &Cluster, namespace: &str) {
                 .map(|port| json!({ "name": port["name"], "port": port["targetPort"], "protocol": "TCP" }))
                 .collect();
             // Another call may have made it meanwhile; the next change sets it right.
-            let _ = cluster.store.create(Kind::EndpointSlice, json!({
-                "metadata": {
-                    "name": slice,
-                    "namespace": namespace,
-                    "labels": {
-                        "kubernetes.io/service-name": name,
-                        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            let _ = cluster.store.create(
+                Kind::EndpointSlice,
+                json!({
+                    "metadata": {
+                        "name": slice,
+                        "namespace": namespace,
+                        "labels": {
+                            "kubernetes.io/service-name": name,
+                            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                        },
+                        "ownerReferences": [reference(&service, Kind::Service)],
                     },
-                    "ownerReferences": [reference(&service, Kind::Service)],
-                },
-                "addressType": "IPv4",
-                "endpoints": endpoints,
-                "ports": ports,
-            }));
+                    "addressType": "IPv4",
+                    "endpoints": endpoints,
+                    "ports": ports,
+                }),
+            );
         }
     }
 }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::resource::Kind;
 
 const GROUPS: [(&str, &str); 4] = [
-    ("apps", "apps/v1"), ("batch", "batch/v1"), ("discovery.k8s.io", "discovery.k8s.io/v1"),
+    ("apps", "apps/v1"),
+    ("batch", "batch/v1"),
+    ("discovery.k8s.io", "discovery.k8s.io/v1"),
     ("authorization.k8s.io", "authorization.k8s.io/v1"),
 ];
 

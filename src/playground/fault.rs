@@ -44,9 +44,11 @@ impl Faults {
         if let Some(latency) = wish.latency_milliseconds {
             self.latency_milliseconds.store(latency.min(LONGEST_LATENCY_MILLISECONDS), Ordering::SeqCst);
         }
-        for (wish, fault) in
-            [(wish.quota_exceeded, &self.quota), (wish.node_down, &self.down), (wish.refuse_connections, &self.refusing)]
-        {
+        for (wish, fault) in [
+            (wish.quota_exceeded, &self.quota),
+            (wish.node_down, &self.down),
+            (wish.refuse_connections, &self.refusing),
+        ] {
             if let Some(wish) = wish {
                 fault.store(wish, Ordering::SeqCst);
             }

@@ -42,11 +42,14 @@ pub(super) fn create(cluster: &Arc<Cluster>) -> Result<(), Refusal> {
 
 pub(super) fn create_namespace(cluster: &Arc<Cluster>, name: &str, mut labels: Value) -> Result<Arc<Value>, Refusal> {
     labels["kubernetes.io/metadata.name"] = json!(name);
-    cluster.store.create(Kind::Namespace, json!({
-        "metadata": { "name": name, "labels": labels },
-        "spec": { "finalizers": ["kubernetes"] },
-        "status": { "phase": "Active" },
-    }))
+    cluster.store.create(
+        Kind::Namespace,
+        json!({
+            "metadata": { "name": name, "labels": labels },
+            "spec": { "finalizers": ["kubernetes"] },
+            "status": { "phase": "Active" },
+        }),
+    )
 }
 
 pub(super) fn node(ready: bool) -> Value {

@@ -96,13 +96,7 @@ async fn write(mut client: Sender, mut frames: mpsc::Receiver<Bytes>) {
     client.close().await;
 }
 
-async fn forward(
-    pod: Arc<Pod>,
-    port: u16,
-    channel: u8,
-    input: mpsc::Receiver<Bytes>,
-    frames: mpsc::Sender<Bytes>,
-) {
+async fn forward(pod: Arc<Pod>, port: u16, channel: u8, input: mpsc::Receiver<Bytes>, frames: mpsc::Sender<Bytes>) {
     for channel in [channel, channel + 1] {
         let [low, high] = port.to_le_bytes();
         // A client that is gone ends the task below.

@@ -22,8 +22,20 @@ use super::{Isolation, controller, pod_status};
 
 /// What a container runtime leaves to a container that asks for nothing: containerd's list.
 const CAPABILITIES: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A kubelet's back-off starts at ten seconds and doubles up to five minutes; nobody plays that long.
@@ -347,9 +359,10 @@ fn expand(text: &str, env: &[(String, String)]) -> String {
     while let Some(at) = rest.find('$') {
         let (before, after) = rest.split_at(at);
         out.push_str(before);
-        let known = after.strip_prefix("$(").and_then(|inner| inner.split_once(')')).and_then(|(name, tail)| {
-            Some((env.iter().find(|(known, _)| known == name)?.1.as_str(), tail))
-        });
+        let known = after
+            .strip_prefix("$(")
+            .and_then(|inner| inner.split_once(')'))
+            .and_then(|(name, tail)| Some((env.iter().find(|(known, _)| known == name)?.1.as_str(), tail)));
         rest = if let Some(escaped) = after.strip_prefix("$$") {
             out.push('$');
             escaped

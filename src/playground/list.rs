@@ -82,7 +82,8 @@ pub(super) fn list_or_watch(
         return watch(cluster, place, query, selector, view);
     }
     let (version, found) = cluster.store.list(place.kind, place.namespace.as_deref());
-    let items: Vec<Value> = found.iter().filter(|object| selector.matches(object)).map(|object| view.of(object)).collect();
+    let items: Vec<Value> =
+        found.iter().filter(|object| selector.matches(object)).map(|object| view.of(object)).collect();
     let (kind, api) = match view {
         View::Whole => (format!("{}List", place.kind.name()), place.kind.api_version()),
         View::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1"),

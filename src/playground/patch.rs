@@ -43,7 +43,9 @@ pub(super) fn strategic(target: &mut Value, patch: &Value) {
 /// The patch merge key of a list in a pod, from the API's `patchMergeKey`.
 fn key(list: &str) -> Option<&'static str> {
     match list {
-        "containers" | "ephemeralContainers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" => Some("name"),
+        "containers" | "ephemeralContainers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" => {
+            Some("name")
+        }
         "volumeMounts" => Some("mountPath"),
         "volumeDevices" => Some("devicePath"),
         "conditions" => Some("type"),
@@ -104,8 +106,12 @@ mod tests {
 
     #[test]
     fn a_merge_patch_replaces_the_list() {
-        let mut pod = json!({ "spec": { "ephemeralContainers": [{ "name": "a" }] }, "metadata": { "labels": { "x": "1" } } });
-        merge(&mut pod, &json!({ "spec": { "ephemeralContainers": [{ "name": "b" }] }, "metadata": { "labels": null } }));
+        let mut pod =
+            json!({ "spec": { "ephemeralContainers": [{ "name": "a" }] }, "metadata": { "labels": { "x": "1" } } });
+        merge(
+            &mut pod,
+            &json!({ "spec": { "ephemeralContainers": [{ "name": "b" }] }, "metadata": { "labels": null } }),
+        );
         assert_eq!(pod, json!({ "spec": { "ephemeralContainers": [{ "name": "b" }] }, "metadata": {} }));
     }
 }

@@ -83,7 +83,8 @@ pub(super) fn conclude(object: &mut Value, node_ready: bool) {
         let value = if holds { "True" } else { "False" };
         let same = before.iter().find(|was| text(was, "/type") == kind && text(was, "/status") == value);
         let since = same.map_or_else(now, |same| text(same, "/lastTransitionTime").to_owned());
-        let mut condition = json!({ "type": kind, "status": value, "lastTransitionTime": since, "lastProbeTime": null });
+        let mut condition =
+            json!({ "type": kind, "status": value, "lastTransitionTime": since, "lastProbeTime": null });
         if !holds {
             condition["reason"] = json!("ContainersNotReady");
             condition["message"] = json!(message);

@@ -162,7 +162,9 @@ fn attach(
         let why = format!("container {name} not found in pod {}_{}", key.name, key.namespace);
         return refuse(cluster, request, protocol, &why);
     };
-    upgrade(cluster, request, protocol, move |sender, receiver| stream::attach(sender, receiver, protocol, upstream, frames))
+    upgrade(cluster, request, protocol, move |sender, receiver| {
+        stream::attach(sender, receiver, protocol, upstream, frames)
+    })
 }
 
 fn exec(

@@ -18,8 +18,17 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) const ALL: [Kind; 11] = [
-        Kind::Namespace, Kind::Pod, Kind::Service, Kind::EndpointSlice, Kind::Deployment, Kind::StatefulSet,
-        Kind::DaemonSet, Kind::ReplicaSet, Kind::Job, Kind::CronJob, Kind::Node,
+        Kind::Namespace,
+        Kind::Pod,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Deployment,
+        Kind::StatefulSet,
+        Kind::DaemonSet,
+        Kind::ReplicaSet,
+        Kind::Job,
+        Kind::CronJob,
+        Kind::Node,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -74,9 +83,8 @@ impl Place {
             ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
             _ => return None,
         };
-        let kind = |plural: &str| {
-            Kind::ALL.into_iter().find(|kind| kind.plural() == plural && kind.api_version() == version)
-        };
+        let kind =
+            |plural: &str| Kind::ALL.into_iter().find(|kind| kind.plural() == plural && kind.api_version() == version);
         let owned = |word: &&str| Some((*word).to_owned()).filter(|word| !word.is_empty());
         let (namespace, plural, rest) = match rest {
             ["namespaces", namespace, plural, rest @ ..] if kind(plural).is_some_and(Kind::namespaced) => {

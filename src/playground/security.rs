@@ -10,8 +10,19 @@ const ENFORCE: &str = "/metadata/labels/pod-security.kubernetes.io~1enforce";
 const VERSION: &str = "/metadata/labels/pod-security.kubernetes.io~1enforce-version";
 /// Capabilities that `baseline` lets a container add.
 const BASELINE: [&str; 13] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 /// # Errors
@@ -84,11 +95,9 @@ fn capabilities(pod: &Value) -> Vec<String> {
 
 fn seccomp_baseline(pod: &Value) -> Vec<String> {
     let who = named(pod, |container| text(container, "/securityContext/seccompProfile/type") == "Unconfined");
-    who.map(|who| {
-        format!("seccompProfile ({who} must not set securityContext.seccompProfile.type to \"Unconfined\")")
-    })
-    .into_iter()
-    .collect()
+    who.map(|who| format!("seccompProfile ({who} must not set securityContext.seccompProfile.type to \"Unconfined\")"))
+        .into_iter()
+        .collect()
 }
 
 fn restricted(pod: &Value) -> Vec<String> {
@@ -97,9 +106,7 @@ fn restricted(pod: &Value) -> Vec<String> {
         let must = "must set securityContext.allowPrivilegeEscalation=false";
         found.push(format!("allowPrivilegeEscalation != false ({who} {must})"));
     }
-    let keeps = named(pod, |container| {
-        !items(container, "/securityContext/capabilities/drop").contains(&json!("ALL"))
-    });
+    let keeps = named(pod, |container| !items(container, "/securityContext/capabilities/drop").contains(&json!("ALL")));
     let keeps = keeps.map(|who| format!("{who} must set securityContext.capabilities.drop=[\"ALL\"]"));
     let adds = added(pod, &["NET_BIND_SERVICE"])
         .map(|(who, what)| format!("{who} must not include {what} in securityContext.capabilities.add"));

@@ -79,9 +79,8 @@ impl Refusal {
     }
 
     pub(super) fn media_type(accepted: &str) -> Refusal {
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {accepted}"
-        );
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Refusal::new(415, "UnsupportedMediaType", message)
     }
 

@@ -69,7 +69,14 @@ pub(super) fn now() -> String {
 
 pub(super) fn new_uid() -> String {
     let [a, b] = [rand::random::<u64>(), rand::random::<u64>()];
-    format!("{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        b >> 52,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 impl Store {

@@ -161,11 +161,8 @@ pub(super) async fn exec(
         }
     }
     drop(frames);
-    let upstream = Upstream {
-        stdin: streams.stdin.map(|stdin| Arc::new(Mutex::new(Some(stdin)))),
-        terminal,
-        once: true,
-    };
+    let upstream =
+        Upstream { stdin: streams.stdin.map(|stdin| Arc::new(Mutex::new(Some(stdin)))), terminal, once: true };
     let watched = process.clone();
     let ending = async move { ended(watched.exited().await) };
     serve(sender, receiver, protocol, upstream, receiving, ending).await;

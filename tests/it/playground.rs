@@ -10,7 +10,9 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{ContainerState, Namespace, Pod};
-use kube::api::{Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Request;
 use kube::{Client, Config};
@@ -301,7 +303,9 @@ async fn attach_replays_nothing() {
     let web = playground.web().await;
     let script = "read -r line; echo before; read -r line; echo after $line";
     let command = ["sh", "-c", script];
-    playground.run(&web, json!({ "name": "debug", "image": "playground/tools:1", "command": command, "stdin": true })).await;
+    playground
+        .run(&web, json!({ "name": "debug", "image": "playground/tools:1", "command": command, "stdin": true }))
+        .await;
     let mut first = playground.attach(&web, "debug", everything()).await;
     first.writer.send(0, b"go\n").await;
     first.reader.until("before\n").await;
@@ -318,9 +322,14 @@ async fn a_client_that_goes_ends_the_input_only_with_stdin_once() {
     let web = playground.web().await;
     for (name, once) in [("once", true), ("open", false)] {
         let command = ["sh", "-c", "while read -r line; do echo $line; done; exit 3"];
-        playground.run(&web, json!({
-            "name": name, "image": "playground/tools:1", "command": command, "stdin": true, "stdinOnce": once,
-        })).await;
+        playground
+            .run(
+                &web,
+                json!({
+                    "name": name, "image": "playground/tools:1", "command": command, "stdin": true, "stdinOnce": once,
+                }),
+            )
+            .await;
         let mut stream = playground.attach(&web, name, everything()).await;
         stream.writer.send(0, b"first\n").await;
         stream.reader.until("first\n").await;
@@ -338,9 +347,14 @@ async fn a_terminal_has_a_size_and_survives_its_client() {
     for isolation in [probe(program()), Isolation::None] {
         let playground = Playground::with(isolation).await;
         let web = playground.web().await;
-        playground.run(&web, json!({
-            "name": "tty", "image": "playground/tools:1", "command": ["sh"], "stdin": true, "tty": true,
-        })).await;
+        playground
+            .run(
+                &web,
+                json!({
+                    "name": "tty", "image": "playground/tools:1", "command": ["sh"], "stdin": true, "tty": true,
+                }),
+            )
+            .await;
         let mut stream = playground.attach(&web, "tty", terminal()).await;
         stream.writer.send(4, br#"{"Width":101,"Height":33}"#).await;
         stream.writer.send(0, b"stty size; echo pid $$.; PS1=\n").await;
@@ -388,9 +402,14 @@ async fn bulk(playground: &Playground, mut stream: Stream, megabytes: usize) {
 async fn bulk_in_both_directions_is_complete() {
     let playground = Playground::start().await;
     let web = playground.web().await;
-    playground.run(&web, json!({
-        "name": "cat", "image": "playground/tools:1", "command": ["cat"], "stdin": true, "stdinOnce": true,
-    })).await;
+    playground
+        .run(
+            &web,
+            json!({
+                "name": "cat", "image": "playground/tools:1", "command": ["cat"], "stdin": true, "stdinOnce": true,
+            }),
+        )
+        .await;
     let stream = playground.attach(&web, "cat", everything()).await;
     bulk(&playground, stream, 200).await;
     let stream = playground.exec("demo", &web, &["cat"], everything()).await;
@@ -431,7 +450,8 @@ async fn ephemeral_containers_are_only_added() {
     let expected = format!("Pod {web:?} is invalid: spec.ephemeralContainers[1].name: Duplicate value: \"web\"");
     let twice = json!({ "name": "web", "image": "x" });
     assert_eq!(refused(playground.add(&web, twice).await), (422, "Invalid".into(), expected));
-    let expected = format!("Pod {web:?} is invalid: spec.ephemeralContainers[1].targetContainerName: Not found: \"no\"");
+    let expected =
+        format!("Pod {web:?} is invalid: spec.ephemeralContainers[1].targetContainerName: Not found: \"no\"");
     let lost = json!({ "name": "c", "image": "x", "targetContainerName": "no" });
     assert_eq!(refused(playground.add(&web, lost).await), (422, "Invalid".into(), expected));
     let nobody = playground.add("nobody", json!({ "name": "c", "image": "x" })).await;
@@ -476,7 +496,10 @@ async fn a_restricted_namespace_takes_only_what_passes() {
     };
     let (code, reason, message) = refused(add(json!({ "name": "y", "image": "playground/tools:1" })).await);
     assert_eq!((code, reason.as_str()), (403, "Forbidden"));
-    assert!(message.starts_with("pods \"app\" is forbidden: violates PodSecurity \"restricted:latest\": "), "{message}");
+    assert!(
+        message.starts_with("pods \"app\" is forbidden: violates PodSecurity \"restricted:latest\": "),
+        "{message}"
+    );
     add(json!({
         "name": "z",
         "image": "playground/tools:1",
@@ -628,9 +651,11 @@ async fn a_pod_may_be_created_and_its_command_is_expanded() {
         },
     });
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
-    playground.wait("demo", "own", |pod| {
-        pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Failed")
-    }).await;
+    playground
+        .wait("demo", "own", |pod| {
+            pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Failed")
+        })
+        .await;
     let log = pods.logs("own", &LogParams::default()).await.unwrap();
     // A trap of the real one: `$$` is `$`, so whoever writes commands for a shell doubles what it means.
     assert_eq!(log, "it is me $(NOT) $(WHO) $HOME $HOME\n");

@@ -120,11 +120,14 @@ fn settle(kept: Option<&[String]>) -> io::Result<()> {
             left |= capability;
         }
     }
-    rustix::thread::set_capabilities(None, CapabilitySets {
-        effective: had.effective & left,
-        permitted: had.permitted & left,
-        inheritable: CapabilitySet::empty(),
-    })?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: had.effective & left,
+            permitted: had.permitted & left,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
     Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
 
@@ -146,9 +149,7 @@ fn execute(words: &[String], env: Vec<(String, String)>) -> io::Error {
     };
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
     let error = match find(program, path) {
-        Some(found) => {
-            Command::new(found).arg0(program).args(arguments).env_clear().envs(env).exec()
-        }
+        Some(found) => Command::new(found).arg0(program).args(arguments).env_clear().envs(env).exec(),
         None if program.contains('/') => io::ErrorKind::NotFound.into(),
         None => return io::Error::other(format!("exec: {program:?}: executable file not found in $PATH")),
     };
@@ -164,8 +165,6 @@ fn find(program: &str, path: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(program.into());
     }
-    let executable = |file: &PathBuf| {
-        rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
-    };
+    let executable = |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file();
     path.split(':').map(|directory| Path::new(directory).join(program)).find(executable)
 }

@@ -19,7 +19,15 @@ use super::super::control::{Mount, Root};
 const PROGRAMS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix"];
 /// What programs read in `/etc` and would miss. No users, no keys, no configuration of the host.
 const SETTINGS: [&str; 9] = [
-    "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl", "pki", "ca-certificates", "terminfo", "mime.types",
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ssl",
+    "pki",
+    "ca-certificates",
+    "terminfo",
+    "mime.types",
 ];
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -29,8 +37,18 @@ pub(super) fn build(root: &Root) -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("tmpfs", at, "tmpfs", MountFlags::NOSUID, Some(c"mode=0755"))?;
     for (path, mode) in [
-        ("proc", 0o555), ("dev", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("root", 0o700), ("home", 0o755),
-        ("run", 0o755), ("var", 0o755), ("var/tmp", 0o1777), ("var/log", 0o755), ("sys", 0o555), ("mnt", 0o755),
+        ("proc", 0o555),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("tmp", 0o1777),
+        ("root", 0o700),
+        ("home", 0o755),
+        ("run", 0o755),
+        ("var", 0o755),
+        ("var/tmp", 0o1777),
+        ("var/log", 0o755),
+        ("sys", 0o555),
+        ("mnt", 0o755),
     ] {
         make_directory(&at.join(path), mode)?;
     }
@@ -113,8 +131,11 @@ fn make_devices(at: &Path) -> io::Result<()> {
         bind(&Path::new("/dev").join(name), &dev.join(name))?;
     }
     for (name, target) in [
-        ("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
     ] {
         symlink(target, dev.join(name))?;
     }
@@ -139,9 +160,12 @@ fn write_settings(root: &Root) -> io::Result<()> {
         ("group", groups),
         ("hostname", format!("{hostname}\n")),
         ("hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{address}\t{hostname}\n")),
-        ("resolv.conf", format!(
-            "search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
-        )),
+        (
+            "resolv.conf",
+            format!(
+                "search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+            ),
+        ),
         ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
         ("os-release", "ID=playground\nNAME=\"Porthole playground\"\n".to_owned()),
     ] {
