@@ -47,13 +47,8 @@ pub(super) async fn signal(api: &ApiServer, place: &Place, name: &str) -> Result
     if !SIGNALS.contains(&name) {
         return Err(Lost(format!("there is no signal {name}")));
     }
-    // Everything behind the last `)` of stat: state, parent, process group.
-    let script = format!(
-        "{EACH} {{ IFS= read -r l <$d/stat; }} 2>/dev/null && set -- ${{l##*) }} && \
-         {{ [ \"$2\" = {wrapper} ] || [ \"$3\" = {wrapper} ]; }} && kill -s {name} $p; done; exit 0",
-        wrapper = place.wrapper,
-    );
-    run(api, place, &script).await
+    let act = format!("{{ {STAT}; }} 2>/dev/null <$d/stat && {{ [ $2 = $w ] || [ $3 = $w ]; }} && kill -s {name} $p");
+    run(api, place, &format!("{}; exit 0", each(&act))).await
 }
 
 /// Ends every process of the container, and with them the container; false where it was not seen to end.
@@ -62,7 +57,7 @@ pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) -> b
         if ended(&follow, place) {
             return true;
         }
-        let pause = match run(api, place, &last(place.wrapper)).await {
+        let pause = match run(api, place, &last()).await {
             Ok(()) => STATUS_TIMEOUT,
             Err(error) => {
                 tracing::debug!(container = place.container, pod = place.pod, %error, "cannot end the container yet");
@@ -88,14 +83,21 @@ fn is_over(sight: &Sight, place: &Place) -> bool {
     matches!(sight, Sight::Gone(_)) || matches!(sight.pod().state(&place.container), State::Terminated { .. })
 }
 
-/// Begins a loop over the processes of this container (`$p`, in folder `$d`) but the wrapper and the script itself.
-const EACH: &str = "for d in /proc/[0-9]*; do p=${d#/proc/}; \
-                    [ $p != $$ ] && [ $p != $w ] && [ $d/ns/mnt -ef /proc/$$/ns/mnt ] &&";
+/// Reads what stands behind the last `)` of a `stat` into `$1` (state), `$2` (parent), `$3` (process group).
+const STAT: &str = "read -r l && set -- ${l##*) }";
 
-/// Hang-up, time to act on it, then the kill; the wrapper goes last. As process 1 of its own namespace it cannot be
-/// killed from inside, but it ends when its child has.
-fn last(wrapper: u32) -> String {
-    let each = |act: &str| format!("{EACH} {act}; done");
+/// Does `act` for each process of this container: `$p`, in the folder `$d`. Not for the wrapper, the script itself, and the
+/// wrapper's parent, which is the runtime's where one is in sight.
+fn each(act: &str) -> String {
+    format!(
+        "for d in /proc/[0-9]*; do p=${{d#/proc/}}; \
+         [ $p != $$ ] && [ $p != $w ] && [ $p != $a ] && [ $d/ns/mnt -ef /proc/$$/ns/mnt ] && {act}; done"
+    )
+}
+
+/// Hang-up, up to a second to act on it, then the kill; the wrapper goes last. As process 1 of its own namespace it cannot
+/// be killed from inside, but it ends when its child has.
+fn last() -> String {
     format!(
         "{hang_up}; i=0; while [ $i -lt 10 ]; do n=; {count}; [ \"$n\" ] || break; i=$((i+1)); sleep .1 || sleep 1; done; \
          {kill}; sleep .1; {kill}; kill -s KILL $w; exit 0",
@@ -103,12 +105,11 @@ fn last(wrapper: u32) -> String {
         count = each("n=1"),
         kill = each("kill -s KILL $p"),
     )
-    .replace("$w", &wrapper.to_string())
 }
 
 /// Runs a script in the container. An error says only that it may not have run.
 async fn run(api: &ApiServer, place: &Place, script: &str) -> Result<(), Lost> {
-    let script = script.replace("$w", &place.wrapper.to_string());
+    let script = format!("w={}; {{ {STAT}; }} 2>/dev/null </proc/$w/stat; a=$2; a=${{a:-0}}; {script}", place.wrapper);
     let ran = async {
         let url = Pod::url_path(&(), Some(&place.namespace));
         let parameters = AttachParams::default().container(&place.container).stdin(false).stdout(true).stderr(true);

@@ -35,11 +35,11 @@ pub(super) fn entrypoint() -> Vec<String> {
     let script = format!(
         "trap : INT QUIT\n\
          trap 'exit {FAILURE_STATUS}' ALRM\n\
-         (exec >/dev/null 2>&1; trap 'kill $s; exit' TERM; sleep {WATCHDOG_SECONDS} & s=$!; wait $s && kill -s ALRM $$) &\n\
+         (exec >/dev/null 2>&1; trap 'kill $s; wait; exit' TERM; sleep {WATCHDOG_SECONDS} & s=$!; wait $s && kill -s ALRM $$) &\n\
          w=$! r=\n\
          stty -echo 2>/dev/null\n\
          while :; do IFS= read -r l || exit {FAILURE_STATUS}; [ \"$l\" ] || break; r=$r$l; done\n\
-         kill $w\n\
+         kill $w; wait $w\n\
          r=`printf %b \"$r\"`\n\
          eval \"$r\""
     );
