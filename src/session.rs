@@ -114,35 +114,32 @@ impl Sessions {
     }
 
     /// From a login name to a grant: the part of the way that every channel shares.
-    async fn admit(&self, caller: &Caller, session: &SessionId, action: Action) -> Result<Admitted<'_>, Failure> {
-        let name = match &caller.place {
-            Ok(LoginName::Place(name)) => name,
-            Ok(LoginName::Lobby) => {
-                let what = "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host";
-                return Err(Failure::new("no_place", what));
-            }
-            Err(error) => return Err(Failure::new("bad_login_name", error.to_string())),
-        };
-        let (profile_name, profile) = self.profile(name)?;
+    async fn admit<'a>(
+        &'a self,
+        caller: &'a Caller,
+        session: &SessionId,
+        action: Action,
+    ) -> Result<Admitted<'a>, Failure> {
         let identity = &caller.identity;
-        let target = match self.cluster.resolve(name, identity.subject()) {
-            Ok(target) => Arc::new(target),
-            Err(error) => {
+        let (name, profile_name, profile, target) = match self.place(caller) {
+            Ok(place) => place,
+            Err(failure) => {
                 let refused = Event::Decision {
                     subject: identity.subject().to_owned(),
                     action: action.name(),
-                    target: name.to_string(),
+                    target: caller.place.as_ref().map_or_else(|_| String::new(), ToString::to_string),
                     command: action.command().map(str::to_owned),
                     destination: action.destination(),
-                    profile: profile_name.to_owned(),
+                    profile: String::new(),
                     allow: false,
-                    code: error.code(),
-                    reason: error.to_string(),
+                    code: failure.code,
+                    reason: failure.operator.clone(),
                 };
                 self.record(caller, session, &refused).await?;
-                return Err(Failure { code: error.code(), person: error.person(), operator: error.to_string() });
+                return Err(failure);
             }
         };
+        tracing::debug!(%session, %name, %target, "resolved");
         let asking = Asking {
             connection: &caller.connection,
             session,
@@ -159,6 +156,28 @@ impl Sessions {
             operator: refusal.to_string(),
         })?;
         Ok(Admitted { grant, target, profile_name, profile })
+    }
+
+    /// The place that a login name means, and the profile to enter it with.
+    fn place<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Result<(&'a TargetName, &'a str, &'a config::Profile, Arc<Target>), Failure> {
+        let name = match &caller.place {
+            Ok(LoginName::Place(name)) => name,
+            Ok(LoginName::Lobby) => {
+                let what = "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host";
+                return Err(Failure::new("no_place", what));
+            }
+            Err(error) => return Err(Failure::new("bad_login_name", error.to_string())),
+        };
+        let (profile_name, profile) = self.profile(name)?;
+        let target = self.cluster.resolve(name, caller.identity.subject()).map_err(|error| Failure {
+            code: error.code(),
+            person: error.person(),
+            operator: error.to_string(),
+        })?;
+        Ok((name, profile_name, profile, Arc::new(target)))
     }
 
     fn profile(&self, name: &TargetName) -> Result<(&str, &config::Profile), Failure> {

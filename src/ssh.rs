@@ -145,6 +145,11 @@ impl SshServer {
             result = &mut running => result,
             () = drained => {
                 gone.cancel();
+                // A client whose session has just ended leaves by itself, and a disconnect before that would overtake the
+                // exit status: OpenSSH would then report its own 255.
+                if tokio::time::timeout(FAREWELL, &mut running).await.is_ok() {
+                    return "shutdown";
+                }
                 let farewell = async {
                     // Fails only where the connection has ended already.
                     let _ = handle.disconnect(Disconnect::ByApplication, "porthole is restarting".into(), "".into()).await;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use russh::client::{AuthResult, Config, Handle, Handler};
-use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg};
+use russh::keys::{Certificate, PrivateKey};
 use russh::{ChannelMsg, client};
 
 use crate::house::{House, PATIENCE, Plan, text};
@@ -41,9 +41,12 @@ impl Raw {
 
     fn log_in(&mut self, house: &House, user: &str) -> bool {
         let read = |name: &str| std::fs::read_to_string(house.file(name)).expect("the house has it");
-        let key = PrivateKey::from_openssh(read("id_ed25519")).expect("a key");
-        let certificate = Certificate::from_openssh(&read("id_ed25519-cert.pub")).expect("a certificate");
-        let _ = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
+        self.log_in_as(user, &read("id_ed25519"), &read("id_ed25519-cert.pub"))
+    }
+
+    pub fn log_in_as(&mut self, user: &str, key: &str, certificate: &str) -> bool {
+        let key = PrivateKey::from_openssh(key).expect("a key");
+        let certificate = Certificate::from_openssh(certificate).expect("a certificate");
         let answer = self.runtime.block_on(self.handle.authenticate_openssh_cert(user, Arc::new(key), certificate));
         matches!(answer, Ok(AuthResult::Success))
     }

@@ -34,7 +34,7 @@ fn a_pod_whose_own_image_cannot_be_pulled_is_said_so() {
 #[test]
 fn what_does_not_exist_and_what_is_not_allowed_read_alike() {
     let house = House::open();
-    let lines = ["secret.vault", "demo.nothing", "nowhere.web", "demo.web+nothing"].map(|place| refused(&house, place));
+    let lines = ["secret.vault", "demo.nothing", "nowhere.web"].map(|place| refused(&house, place));
     assert!(lines.iter().all(|line| *line == lines[0]), "{lines:#?}");
     let codes: Vec<_> = house
         .audit()
@@ -52,15 +52,26 @@ fn a_name_that_is_no_place_says_what_a_place_looks_like() {
     assert!(refused(&house, "dev").contains("namespace.pod"));
     assert!(refused(&house, "Demo.web").contains("namespace.pod"));
     assert!(refused(&house, "demo.web~nothing").contains("general"));
+    assert!(refused(&house, "demo.web+nothing").contains("use one of web"));
 }
 
 #[test]
-fn pod_security_refuses_a_profile_before_the_pod_sees_it_and_lets_another_in() {
-    let house = House::open();
-    let line = refused(&house, "restricted.app~general");
-    assert!(line.contains("restricted"), "{line}");
-    let output = house.ssh("restricted.app~restricted", "id -u");
-    assert_eq!(text(&output.stdout), "65532\n", "{}", text(&output.stderr));
+fn pod_security_narrows_a_profile_or_refuses_it_and_says_so() {
+    let house = House::build(crate::house::Plan {
+        config: format!("[profiles.netadmin]\npreset = \"netadmin\"\nimage = \"{}\"\n", crate::house::cluster().tools),
+        ..Default::default()
+    });
+    let line = refused(&house, "restricted.app~netadmin");
+    assert!(line.contains("pod security level restricted") && line.contains("~restricted"), "{line}");
+    for place in ["restricted.app", "restricted.app~restricted"] {
+        let output = house.ssh(place, "id -u; grep CapEff /proc/self/status");
+        let seen = text(&output.stdout);
+        assert!(
+            !seen.starts_with("0\n") && seen.contains("0000000000000000"),
+            "{place}: {seen} {}",
+            text(&output.stderr)
+        );
+    }
 }
 
 #[test]

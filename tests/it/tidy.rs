@@ -21,6 +21,10 @@ fn sources() -> Vec<(String, String)> {
             walk(&root.join(folder), &mut paths);
         }
     }
+    // A room's tests, in a file of their own beside it.
+    paths.retain(|path| {
+        !(path.starts_with(root.join("src")) && path.file_name().is_some_and(|name| name == "tests.rs"))
+    });
     let named = paths.into_iter().map(|path| {
         let name = path.strip_prefix(root).expect("below it").display().to_string();
         (name, fs::read_to_string(&path).expect("text"))
