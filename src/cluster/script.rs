@@ -30,16 +30,20 @@ const FAILURE_STATUS: u8 = 254;
 
 /// The command of the ephemeral container. Without `sleep` in the image there is no watchdog.
 ///
+/// The watchdog is waited for, and it waits for its `sleep`: in a shared process namespace an orphan goes to the target's
+/// own first process, which seldom buries the dead. It must end whenever it is told, so it tells `sleep` in a way that
+/// cannot be missed, and names it by `$!`, which is set before any trap can run.
+///
 /// Its dollar signs are doubled, as the kubelet halves them (it expands `$(NAME)`).
 pub(super) fn entrypoint() -> Vec<String> {
     let script = format!(
         "trap : INT QUIT\n\
          trap 'exit {FAILURE_STATUS}' ALRM\n\
-         (exec >/dev/null 2>&1; trap 'kill $s; wait; exit' TERM; sleep {WATCHDOG_SECONDS} & s=$!; wait $s && kill -s ALRM $$) &\n\
+         (exec >/dev/null 2>&1; trap 'kill -9 $!; wait $!; exit' TERM; sleep {WATCHDOG_SECONDS} & wait $! && kill -s ALRM $$) &\n\
          w=$! r=\n\
          stty -echo 2>/dev/null\n\
          while :; do IFS= read -r l || exit {FAILURE_STATUS}; [ \"$l\" ] || break; r=$r$l; done\n\
-         kill $w; wait $w\n\
+         {{ kill $w; wait $w; }} 2>/dev/null\n\
          r=`printf %b \"$r\"`\n\
          eval \"$r\""
     );
