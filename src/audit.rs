@@ -112,6 +112,14 @@ pub enum Event {
         code: &'static str,
         detail: String,
     },
+    /// A container that Porthole had to end, since its client went or its time was over.
+    ContainerEnded {
+        subject: String,
+        target: String,
+        container: String,
+        /// `terminated`, as the pod's own status says, or `still_running`.
+        code: &'static str,
+    },
     ProcessStarted {
         subject: String,
         target: String,

@@ -3,7 +3,15 @@
 //! The modules stand in the order in which a connection meets them; ARCHITECTURE.md has the picture.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+pub mod server;
+
+pub mod listen;
+
+pub mod ssh;
+
+pub mod session;
 
 pub mod auth;
 pub mod target;
@@ -14,6 +22,7 @@ pub mod cluster;
 
 pub mod audit;
 
+pub mod telemetry;
 pub mod watched;
 
 pub mod playground;

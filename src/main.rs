@@ -1,3 +1,7 @@
-//! The program.
+//! The program: parses its command line and hands over.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    porthole::cli::main()
+}

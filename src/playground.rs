@@ -21,6 +21,7 @@ mod fault;
 mod fixtures;
 mod forward;
 mod image;
+mod kit;
 mod kubelet;
 mod list;
 mod listener;
@@ -53,6 +54,7 @@ use cluster::Cluster;
 use process::Launcher;
 
 pub use container::container_main;
+pub use kit::{Kit, greeting};
 
 /// How to start an emulator.
 #[derive(Debug, Clone)]
@@ -105,6 +107,9 @@ impl Emulator {
     /// If the state directory, the program or the address cannot be used.
     pub async fn start(options: Options) -> io::Result<Emulator> {
         let Options { root, listen, isolation, program } = options;
+        if !listen.ip().is_loopback() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the playground listens on loopback only"));
+        }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let root = root.canonicalize()?;
         for left in ["pods", "mnt"] {

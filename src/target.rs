@@ -111,6 +111,15 @@ impl TargetName {
     }
 }
 
+impl fmt::Display for LoginName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoginName::Place(name) => name.fmt(f),
+            LoginName::Lobby => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for TargetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.namespace, self.name)?;

@@ -5,6 +5,7 @@
 //! ConfigMap or Secret changes by swapping the `..data` link beside it.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,11 +33,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
     ) -> Result<Watched<T>, E> {
         // The watch begins before the first load, so that no change falls between them.
         let (changed, mut pending) = watch::channel(());
+        let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // A read is no change, and answering it would make our own load trigger the next one.
-            if !matches!(&event, Ok(event) if event.kind.is_access()) {
-                changed.send_replace(());
+            // Events that were missed may have been ours.
+            if event.is_ok_and(|event| !concerns(&event, &names)) {
+                return;
             }
+            changed.send_replace(());
         })?;
         for folder in paths.iter().map(|path| folder_of(path)).collect::<BTreeSet<_>>() {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
@@ -69,6 +72,17 @@ impl<T: Send + Sync + 'static> Watched<T> {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
+}
+
+/// Whether an event in the folder may have changed one of the files of these names.
+fn concerns(event: &notify::Event, names: &[OsString]) -> bool {
+    let ours = |path: &PathBuf| {
+        // Kubernetes swaps `..data`, to which the names are links.
+        path.file_name()
+            .is_some_and(|name| names.iter().any(|ours| ours == name) || name.as_encoded_bytes().starts_with(b".."))
+    };
+    // A read is no change, and answering it would make our own load trigger the next one.
+    !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(ours))
 }
 
 fn folder_of(path: &Path) -> &Path {

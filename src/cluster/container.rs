@@ -31,6 +31,17 @@ const EVENTS_AFTER: Duration = Duration::from_millis(600);
 /// What the kubelet says while it works on it.
 const UNDER_WAY: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 
+/// What the kubelet says of an image that it cannot have.
+const IMAGE_TROUBLES: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "RegistryUnavailable",
+    "ImageInspectError",
+    "SignatureValidationFailed",
+];
+
 /// A container that runs.
 pub(super) struct Running {
     pub name: String,
@@ -155,6 +166,16 @@ fn spec_of(
     let wanted = grant.target().container();
     let all = pod.containers.iter().chain(pod.init_containers.iter().flatten());
     let target = all.into_iter().find(|container| container.name == wanted);
+    if let Some(State::Waiting { reason, message }) = state.container(wanted).map(|target| &target.state)
+        && profile.target_processes
+        && IMAGE_TROUBLES.contains(&reason.as_str())
+    {
+        let person = format!(
+            "the container {wanted} of this pod cannot get its own image, so there is nothing to look into yet ({reason}: {})",
+            brief(message),
+        );
+        return Err(StartError::new("target_not_running", person));
+    }
     let context = security::context(launch.profile_name, profile, pod, target, namespace_labels)?;
     // The kubelet cannot join the processes of a container that does not run.
     let joins =
@@ -304,13 +325,7 @@ async fn why_not(api: &ApiServer, grant: &Grant, name: &str, pulling: &mut bool)
 fn failed(reason: &str, message: &str) -> StartError {
     let said = if message.is_empty() { reason.to_owned() } else { brief(message) };
     let (code, person) = match reason {
-        "ErrImagePull"
-        | "ImagePullBackOff"
-        | "ErrImageNeverPull"
-        | "InvalidImageName"
-        | "RegistryUnavailable"
-        | "ImageInspectError"
-        | "SignatureValidationFailed" => {
+        _ if IMAGE_TROUBLES.contains(&reason) => {
             ("image_pull", format!("the debug image cannot be had, use another profile (name~profile): {said}"))
         }
         _ if message.contains("exec: \"sh\"") => (

@@ -51,11 +51,11 @@ pub(super) async fn signal(api: &ApiServer, place: &Place, name: &str) -> Result
     run(api, place, &format!("{}; exit 0", each(&act))).await
 }
 
-/// Ends every process of the container, and with them the container.
-pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) {
+/// Ends every process of the container, and with them the container; false where it was not seen to end.
+pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) -> bool {
     for _ in 0..END_TRIES {
         if ended(&follow, place) {
-            return;
+            return true;
         }
         let pause = match run(api, place, &last()).await {
             Ok(()) => STATUS_TIMEOUT,
@@ -67,10 +67,12 @@ pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) {
         let over = follow.until(|sight| is_over(sight, place).then_some(()));
         let _ = tokio::time::timeout(pause, over).await;
     }
-    if !ended(&follow, place) {
+    let gone = ended(&follow, place);
+    if !gone {
         let Place { namespace, pod, container, .. } = place;
         tracing::error!(namespace, pod, container, "the container did not end: its processes may still run");
     }
+    gone
 }
 
 fn ended(follow: &Follow, place: &Place) -> bool {

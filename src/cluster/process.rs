@@ -437,10 +437,10 @@ impl Control {
     }
 
     /// The client is gone: ends the process and whatever it left in its container, and returns when the container has
-    /// terminated, or after a bounded time with an error in the log.
-    pub async fn end(self) {
+    /// terminated, or, with false and an error in the log, after a bounded time.
+    pub async fn end(self) -> bool {
         self.stream.hang_up();
-        hangup::end(&self.api, &self.place, self.follow).await;
+        hangup::end(&self.api, &self.place, self.follow).await
     }
 
     /// The container's state as the watch last told it.

@@ -196,8 +196,6 @@ async fn pod(
             pod_stream::log(cluster, key, &query)
         }
         ("attach" | "exec" | "portforward", &Method::GET | &Method::POST) => {
-            let (parts, body) = request.into_parts();
-            let request = Request::from_parts(parts, body);
             pod_stream::open(cluster, key, subresource, request).await
         }
         ("ephemeralcontainers" | "log" | "attach" | "exec" | "portforward", _) => Err(Refusal::no_method()),
@@ -255,7 +253,7 @@ async fn read_patch(request: Request<Body>) -> Result<(Value, Edit), Refusal> {
     let edit: Edit = match kind.split(';').next().unwrap_or_default() {
         "application/merge-patch+json" => patch::merge,
         "application/strategic-merge-patch+json" => patch::strategic,
-        _ => return Err(Refusal::media_type("application/merge-patch+json, application/strategic-merge-patch+json")),
+        _ => return Err(Refusal::media_type()),
     };
     Ok((read(request).await?.1, edit))
 }

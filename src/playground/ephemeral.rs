@@ -57,8 +57,15 @@ pub(super) fn write(
 fn check_version(pod: &Value, wanted: &Value, key: &Key) -> Result<(), Refusal> {
     let version = text(wanted, "/metadata/resourceVersion");
     let stale = !version.is_empty() && version != text(pod, "/metadata/resourceVersion");
-    let other = text(wanted, "/metadata/uid") != text(pod, "/metadata/uid");
-    if stale || other { Err(Refusal::conflict("pods", &key.name)) } else { Ok(()) }
+    let uid = text(wanted, "/metadata/uid");
+    if stale {
+        return Err(Refusal::conflict("pods", &key.name));
+    }
+    if uid != text(pod, "/metadata/uid") {
+        let why = format!("Invalid value: {uid:?}: field is immutable");
+        return Err(Refusal::invalid("Pod", &key.name, &[("metadata.uid".into(), "FieldValueInvalid", why)]));
+    }
+    Ok(())
 }
 
 /// What the API server fills in.

@@ -29,15 +29,16 @@ pub(super) fn create(cluster: &Arc<Cluster>) -> Result<(), Refusal> {
     service(cluster, "team", "api")?;
     workload(cluster, Kind::Deployment, "team", "api", 2, container("api", "playground/web:1"))?;
     pod(cluster, "secret", "vault", container("vault", "playground/web:1"))?;
+    let user = |uid: u32| json!({ "runAsNonRoot": true, "runAsUser": uid, "runAsGroup": uid });
+    let mut own = spec(container("app", "playground/app:1"));
+    own["securityContext"] = user(10001);
+    pod_of(cluster, "demo", "uid10001", own)?;
     let mut app = container("app", "playground/app:1");
-    app["securityContext"] = json!({
-        "allowPrivilegeEscalation": false,
-        "capabilities": { "drop": ["ALL"] },
-        "runAsNonRoot": true,
-        "runAsUser": 10001,
-        "seccompProfile": { "type": "RuntimeDefault" },
-    });
-    pod(cluster, "restricted", "app", app)
+    app["securityContext"] = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+    let mut restricted = spec(app);
+    restricted["securityContext"] = user(65532);
+    restricted["securityContext"]["seccompProfile"] = json!({ "type": "RuntimeDefault" });
+    pod_of(cluster, "restricted", "app", restricted)
 }
 
 pub(super) fn create_namespace(cluster: &Arc<Cluster>, name: &str, mut labels: Value) -> Result<Arc<Value>, Refusal> {
@@ -80,13 +81,17 @@ fn spec(container: Value) -> Value {
     json!({
         "containers": [container],
         "volumes": [{ "name": "data", "emptyDir": {} }],
-        "terminationGracePeriodSeconds": 5,
+        "terminationGracePeriodSeconds": 1,
     })
 }
 
 fn pod(cluster: &Arc<Cluster>, namespace: &str, name: &str, container: Value) -> Result<(), Refusal> {
+    pod_of(cluster, namespace, name, spec(container))
+}
+
+fn pod_of(cluster: &Arc<Cluster>, namespace: &str, name: &str, spec: Value) -> Result<(), Refusal> {
     let metadata = json!({ "name": name, "namespace": namespace, "labels": { "app": name } });
-    create_pod(cluster, json!({ "metadata": metadata, "spec": spec(container) })).map(drop)
+    create_pod(cluster, json!({ "metadata": metadata, "spec": spec })).map(drop)
 }
 
 fn workload(

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::{Request, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -39,21 +39,20 @@ pub(super) fn open(
         for port in value.split(',') {
             match port.parse::<u16>() {
                 Ok(port) if port > 0 => ports.push(port),
-                _ => return Err(Refusal::bad_request(format!("unable to parse {port:?} as a port"))),
+                _ => {
+                    let why = format!("cannot convert to []int32: strconv.ParseUint: parsing {port:?}: invalid syntax");
+                    return Err(Refusal::bad_request(why));
+                }
             }
         }
     }
     if ports.is_empty() || ports.len() > MOST_PORTS {
-        return Err(Refusal::bad_request("query parameter \"port\" is required"));
+        return Ok((StatusCode::BAD_REQUEST, "query parameter \"port\" is required").into_response());
     }
-    let protocol = Protocol::choose(request.headers(), &[Protocol::V4]);
-    let protocol = protocol.ok_or_else(|| Refusal::bad_request("unable to upgrade: no supported subprotocol"))?;
-    let phase = text(object, "/status/phase");
-    let pod = cluster.pod(text(object, "/metadata/uid")).filter(|_| phase == "Running");
-    let pod = pod.ok_or_else(|| {
-        Refusal::bad_request(format!("unable to forward port because pod is not running. Current status={phase}"))
-    })?;
-    upgrade(cluster, request, protocol, move |sender, receiver| serve(sender, receiver, pod, ports))
+    let Some(pod) = cluster.pod(text(object, "/metadata/uid")) else {
+        return Ok((StatusCode::NOT_FOUND, "pod does not exist").into_response());
+    };
+    upgrade(cluster, request, &[Protocol::V4], move |_, sender, receiver| serve(sender, receiver, pod, ports))
 }
 
 async fn serve(sender: Sender, receiver: Receiver, pod: Arc<Pod>, ports: Vec<u16>) {
@@ -109,11 +108,11 @@ async fn forward(pod: Arc<Pod>, port: u16, channel: u8, input: mpsc::Receiver<By
     let stream = match dialled {
         Ok(stream) => stream,
         Err(why) => {
+            let uid = &pod.uid;
             let why = format!(
-                "an error occurred forwarding {port} -> {port}: error forwarding port {port} to pod {}, uid : failed to \
-                 execute portforward in network namespace: failed to connect to localhost:{port} inside namespace {:?}, \
-                 IPv4: dial tcp4 127.0.0.1:{port}: connect: {why}",
-                pod.uid, pod.uid
+                "error forwarding port {port} to pod {uid}, uid : failed to execute portforward in network namespace \
+                 \"/var/run/netns/cni-{uid}\": failed to connect to localhost:{port} inside namespace {uid:?}, IPv4: dial \
+                 tcp4 127.0.0.1:{port}: connect: {why} IPv6 dial tcp6: address localhost: no suitable address found "
             );
             let mut frame = vec![channel + 1];
             frame.extend(why.as_bytes());

@@ -121,7 +121,10 @@ fn watch(
     let version = if from_start || initial {
         now
     } else {
-        let invalid = |_| Refusal::bad_request(format!("invalid resource version: {:?}", query.resource_version));
+        let asked = &query.resource_version;
+        let why =
+            format!("resourceVersion: Invalid value: {asked:?}: strconv.ParseUint: parsing {asked:?}: invalid syntax");
+        let invalid = |_| Refusal::bad_request(why);
         query.resource_version.parse().map_err(invalid)?
     };
     let longest = query.timeout_seconds.map_or(LONGEST_WATCH, Duration::from_secs).min(LONGEST_WATCH);

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -18,6 +19,9 @@ use super::api::{self, Door};
 
 /// Connections at once. A session needs one for its streams, a client some more for its watches.
 const MOST_CONNECTIONS: usize = 4096;
+
+/// How long to wait after a connection that could not be accepted.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// A connection, as a request on it sees it.
 #[derive(Clone)]
@@ -43,7 +47,9 @@ pub(super) async fn accept(listener: TcpListener, door: Arc<Door>) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!(%error, "a connection was not accepted");
+                    // Most likely we are out of descriptors, and asking again at once would not make any.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(BREATH).await;
                     continue;
                 }
             },

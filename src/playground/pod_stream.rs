@@ -1,8 +1,8 @@
 //! The way from a request to a pod's streams: which container, whether it runs, and then the WebSocket.
 //!
-//! The API server refuses what it can see in the pod's specification. What only the node knows comes when the
-//! WebSocket is open already, on its error channel, as since Kubernetes 1.30; an older protocol's client is
-//! answered by the node itself.
+//! The API server refuses what it can see in the pod's specification, with a `Status`; what only the node knows,
+//! the node refuses, in plain text; and a command that does not start is said when the WebSocket is open already,
+//! on its error channel. (Between Kubernetes 1.30 and 1.35 the second came as the third does.)
 
 use std::sync::Arc;
 
@@ -34,6 +34,15 @@ struct Options {
 }
 
 impl Options {
+    /// The channel on which an empty frame tells the client that it is connected.
+    fn first(&self) -> u8 {
+        match (self.stdout, self.stderr) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        }
+    }
+
     fn parse(query: &str) -> Options {
         let mut options = Options::default();
         for (name, value) in pairs(query) {
@@ -51,6 +60,9 @@ impl Options {
         options
     }
 }
+
+/// What attach and exec speak, the better first.
+const STREAMS: [Protocol; 2] = [Protocol::V5, Protocol::V4];
 
 /// The query of a log.
 #[derive(Debug, Default, Deserialize)]
@@ -73,9 +85,10 @@ pub(super) async fn open(
     }
     let options = Options::parse(&query);
     let name = choose(&object, &options.container)?;
-    check(subresource, &object, &options)?;
-    let protocol = Protocol::choose(request.headers(), &[Protocol::V5, Protocol::V4]);
-    let protocol = protocol.ok_or_else(|| Refusal::bad_request("unable to upgrade: no supported subprotocol"))?;
+    check(subresource, &object)?;
+    if !options.stdin && !options.stdout && !options.stderr {
+        return Ok((StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr").into_response());
+    }
     let pod = cluster.pod(text(&object, "/metadata/uid"));
     let found = pod.and_then(|pod| Some((pod.running(&name)?, pod)));
     let Some((container, pod)) = found else {
@@ -83,39 +96,21 @@ pub(super) async fn open(
             "attach" => format!("container {name} not found in pod {}_{}", key.name, key.namespace),
             _ => format!("container not found ({name:?})"),
         };
-        return refuse(cluster, request, protocol, &why);
+        return Ok((StatusCode::INTERNAL_SERVER_ERROR, why).into_response());
     };
     if subresource == "attach" {
-        attach(cluster, request, protocol, &container, &options, &name, key)
+        attach(cluster, request, &container, &options, &name, key)
     } else {
-        exec(request, protocol, cluster.clone(), pod, container, options)
+        exec(request, cluster.clone(), pod, container, options)
     }
 }
 
-/// Says what only the node knows.
-fn refuse(cluster: &Cluster, request: Request<Body>, protocol: Protocol, why: &str) -> Result<Response, Refusal> {
-    if protocol == Protocol::V4 {
-        return Ok((StatusCode::INTERNAL_SERVER_ERROR, why.to_owned()).into_response());
-    }
-    let refusal = Refusal::internal(format!("unable to upgrade connection: {why}"));
-    upgrade(cluster, request, protocol, |sender, receiver| stream::fail(sender, receiver, refusal))
-}
-
-fn check(subresource: &str, object: &Value, options: &Options) -> Result<(), Refusal> {
+fn check(subresource: &str, object: &Value) -> Result<(), Refusal> {
     let phase = text(object, "/status/phase");
     if phase == "Succeeded" || phase == "Failed" {
         let what = if subresource == "exec" { "exec into" } else { "attach to" };
         let why = format!("cannot {what} a container in a completed pod; current phase is {phase}");
         return Err(Refusal::bad_request(why));
-    }
-    if subresource == "exec" && options.command.is_empty() {
-        return Err(Refusal::bad_request("you must specify at least 1 command for the exec"));
-    }
-    if !options.stdin && !options.stdout && !options.stderr {
-        return Err(Refusal::bad_request("at least one of stdin, stdout, stderr must be true"));
-    }
-    if options.tty && options.stderr {
-        return Err(Refusal::bad_request("tty and stderr cannot both be true"));
     }
     Ok(())
 }
@@ -147,7 +142,6 @@ fn choose(object: &Value, asked: &str) -> Result<String, Refusal> {
 fn attach(
     cluster: &Cluster,
     request: Request<Body>,
-    protocol: Protocol,
     container: &Arc<Container>,
     options: &Options,
     name: &str,
@@ -160,22 +154,25 @@ fn attach(
     };
     let Some(frames) = container.taps.attach(options.stdout, options.stderr) else {
         let why = format!("container {name} not found in pod {}_{}", key.name, key.namespace);
-        return refuse(cluster, request, protocol, &why);
+        return Ok((StatusCode::INTERNAL_SERVER_ERROR, why).into_response());
     };
-    upgrade(cluster, request, protocol, move |sender, receiver| {
-        stream::attach(sender, receiver, protocol, upstream, frames)
+    let first = options.first();
+    upgrade(cluster, request, &STREAMS, move |protocol, mut sender, receiver| async move {
+        sender.say(first, "").await;
+        stream::attach(sender, receiver, protocol, upstream, frames).await;
     })
 }
 
 fn exec(
     request: Request<Body>,
-    protocol: Protocol,
     cluster: Arc<Cluster>,
     pod: Arc<Pod>,
     container: Arc<Container>,
     options: Options,
 ) -> Result<Response, Refusal> {
-    upgrade(&cluster.clone(), request, protocol, move |sender, receiver| async move {
+    upgrade(&cluster.clone(), request, &STREAMS, move |protocol, mut sender, receiver| async move {
+        sender.say(options.first(), "").await;
+        let command = options.command.join(" ");
         let mut run = container.run.clone();
         run.terminal = options.tty;
         run.title = options.command.first().cloned().unwrap_or_default();
@@ -195,14 +192,15 @@ fn exec(
             Ok((process, streams)) => {
                 let process = Arc::new(process);
                 cluster.tasks.spawn(outlive_client(process.clone(), container));
-                stream::exec(sender, receiver, protocol, process, streams).await;
+                stream::exec(sender, receiver, protocol, process, streams, command).await;
             }
             Err(error) => {
-                let refusal = Refusal::internal(format!(
-                    "error executing command in container: failed to exec in container: failed to start exec: OCI \
-                     runtime exec failed: exec failed: unable to start container process: {error}: unknown"
-                ));
-                stream::fail(sender, receiver, refusal).await;
+                let id = super::store::new_uid().replace('-', "");
+                let why = format!(
+                    "error executing command in container: failed to exec in container: failed to start exec \
+                     \"{id}{id}\": OCI runtime exec failed: exec failed: {error}"
+                );
+                stream::fail(sender, receiver, protocol, &why).await;
             }
         }
     })
@@ -229,7 +227,7 @@ pub(super) fn log(cluster: &Arc<Cluster>, key: &Key, query: &LogQuery) -> Result
         let mut statuses = statuses.iter().flat_map(|list| items(&object, list));
         let status = statuses.find(|status| text(status, "/name") == name);
         let reason = status.map_or("ContainerCreating", |status| text(status, "/state/waiting/reason"));
-        let why = if reason.contains("Image") { "trying and failing to pull image" } else { reason };
+        let why = if reason.contains("Image") { "image can't be pulled" } else { reason };
         let why = format!("container {name:?} in pod {:?} is waiting to start: {why}", key.name);
         return Err(Refusal::bad_request(why));
     };

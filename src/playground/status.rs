@@ -34,12 +34,13 @@ impl Refusal {
 
     /// There is no such resource at all.
     pub(super) fn no_resource() -> Refusal {
-        Refusal::new(404, "NotFound", "the server could not find the requested resource")
+        let refusal = Refusal::new(404, "NotFound", "the server could not find the requested resource");
+        Refusal { details: Some(json!({})), ..refusal }
     }
 
     pub(super) fn no_method() -> Refusal {
         let message = "the server does not allow this method on the requested resource";
-        Refusal::new(405, "MethodNotAllowed", message)
+        Refusal { details: Some(json!({})), ..Refusal::new(405, "MethodNotAllowed", message) }
     }
 
     pub(super) fn exists(plural: &str, name: &str) -> Refusal {
@@ -78,10 +79,9 @@ impl Refusal {
         Refusal::new(400, "BadRequest", message)
     }
 
-    pub(super) fn media_type(accepted: &str) -> Refusal {
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
-        Refusal::new(415, "UnsupportedMediaType", message)
+    pub(super) fn media_type() -> Refusal {
+        let refusal = Refusal::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+        Refusal { details: Some(json!({})), ..refusal }
     }
 
     pub(super) fn expired(asked: u64, oldest: u64) -> Refusal {

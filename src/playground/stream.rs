@@ -15,7 +15,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::output::read_frame;
 use super::process::{Input, Output, Process, Streams};
-use super::status::Refusal;
 use super::terminal::Terminal;
 use super::websocket::{Protocol, Receiver, Sender};
 
@@ -148,6 +147,7 @@ pub(super) async fn exec(
     protocol: Protocol,
     process: Arc<Process>,
     streams: Streams,
+    command: String,
 ) {
     let terminal = match &streams.stdout {
         Some(Output::Terminal(terminal)) => Some(terminal.clone()),
@@ -164,7 +164,7 @@ pub(super) async fn exec(
     let upstream =
         Upstream { stdin: streams.stdin.map(|stdin| Arc::new(Mutex::new(Some(stdin)))), terminal, once: true };
     let watched = process.clone();
-    let ending = async move { ended(watched.exited().await) };
+    let ending = async move { ended(watched.exited().await, protocol, &command) };
     serve(sender, receiver, protocol, upstream, receiving, ending).await;
 }
 
@@ -182,22 +182,34 @@ fn success() -> Value {
     json!({ "metadata": {}, "status": "Success" })
 }
 
-fn ended(code: i32) -> Value {
+fn ended(code: i32, protocol: Protocol, command: &str) -> Value {
     if code == 0 {
         return success();
     }
+    // The newer protocol's stream passes through the API server, which words it again.
+    let why = match protocol {
+        Protocol::V4 => format!("error executing command [{command}], exit code {code}"),
+        Protocol::V5 => format!("command terminated with exit code {code}"),
+    };
     json!({
         "metadata": {},
         "status": "Failure",
-        "message": format!("command terminated with non-zero exit code: exit status {code}"),
+        "message": format!("command terminated with non-zero exit code: {why}"),
         "reason": "NonZeroExitCode",
         "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
     })
 }
 
-/// Says a failure that the node found after the upgrade, where the API server can no longer refuse it.
-pub(super) async fn fail(mut sender: Sender, mut receiver: Receiver, refusal: Refusal) {
-    sender.say(ERROR, &refusal.status().to_string()).await;
+/// Says what went wrong after the upgrade, where it can no longer be refused.
+pub(super) async fn fail(mut sender: Sender, mut receiver: Receiver, protocol: Protocol, why: &str) {
+    let why = format!("Internal error occurred: {why}");
+    let mut status = json!({ "status": "Failure", "message": why, "reason": "InternalError", "code": 500 });
+    if protocol == Protocol::V5 {
+        status["metadata"] = json!({});
+        status["details"] = json!({ "causes": [{ "message": why }] });
+        status["message"] = json!(format!("Internal error occurred: {why}"));
+    }
+    sender.say(ERROR, &status.to_string()).await;
     sender.close().await;
     // As in `serve`.
     let _ = tokio::time::timeout(GOODBYE, async { while receiver.next().await.is_some() {} }).await;

@@ -4,7 +4,7 @@
 //! bulk in both directions cannot lock itself up.
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -44,7 +44,7 @@ impl Protocol {
     }
 
     /// The first of ours that the client offers, in our order.
-    pub(super) fn choose(headers: &HeaderMap, ours: &[Protocol]) -> Option<Protocol> {
+    fn choose(headers: &HeaderMap, ours: &[Protocol]) -> Option<Protocol> {
         let offered: Vec<&str> = headers
             .get_all(header::SEC_WEBSOCKET_PROTOCOL)
             .iter()
@@ -60,8 +60,8 @@ impl Protocol {
 pub(super) fn upgrade<F>(
     cluster: &Cluster,
     request: Request<Body>,
-    protocol: Protocol,
-    serve: impl FnOnce(Sender, Receiver) -> F + Send + 'static,
+    ours: &[Protocol],
+    serve: impl FnOnce(Protocol, Sender, Receiver) -> F + Send + 'static,
 ) -> Result<Response, Refusal>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -70,6 +70,10 @@ where
     let asks = headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asks);
     let key = key.ok_or_else(|| Refusal::bad_request("Upgrade request required"))?;
+    let Some(protocol) = Protocol::choose(headers, ours) else {
+        // As a WebSocket server says it whose client wants what it does not know.
+        return Ok(StatusCode::FORBIDDEN.into_response());
+    };
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(Refusal::internal)?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -92,7 +96,7 @@ where
         let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let (sink, stream) = socket.split();
         tokio::select! {
-            () = serve(Sender(sink), Receiver(stream)) => {}
+            () = serve(protocol, Sender(sink), Receiver(stream)) => {}
             () = cut.cancelled() => {}
             () = stopping.cancelled() => {}
         }

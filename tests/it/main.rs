@@ -1,3 +1,18 @@
-//! The integration tests: one binary, through the front door.
+//! Porthole through its front door: the real program, a real `ssh`, and a cluster.
+//!
+//! The cluster is the playground's, or the one that `PORTHOLE_TEST_KUBECONFIG` names: the same tests run on both.
 
+mod house;
+
+mod certificates;
+mod door;
+mod faults;
+mod files;
+mod forwards;
+mod hostile;
+mod lifecycle;
 mod playground;
+mod reference;
+mod refusals;
+mod terminal;
+mod tidy;

@@ -145,20 +145,25 @@ pub(super) fn enter_user_namespace(container: impl AsFd) {
 
 fn execute(words: &[String], env: Vec<(String, String)>) -> io::Error {
     let Some((program, arguments)) = words.split_first() else {
-        return io::Error::other("no command specified");
+        return io::Error::other("args must not be empty");
     };
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
     let error = match find(program, path) {
         Some(found) => Command::new(found).arg0(program).args(arguments).env_clear().envs(env).exec(),
         None if program.contains('/') => io::ErrorKind::NotFound.into(),
-        None => return io::Error::other(format!("exec: {program:?}: executable file not found in $PATH")),
+        None => return unstartable(program, "executable file not found in $PATH"),
     };
     let reason = match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     };
-    io::Error::other(format!("exec: {program:?}: stat {program}: {reason}"))
+    unstartable(program, &format!("stat {program}: {reason}"))
+}
+
+/// As runc words it.
+fn unstartable(program: &str, reason: &str) -> io::Error {
+    io::Error::other(format!("unable to start container process: exec: {program:?}: {reason}"))
 }
 
 fn find(program: &str, path: &str) -> Option<PathBuf> {

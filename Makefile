@@ -1,0 +1,44 @@
+# `make help` lists the targets. CI runs the same ones.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: help run test lint fuzz e2e cluster-up cluster-down bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build, and start the playground: an emulated cluster with Porthole before it
+	$(CARGO) build --locked
+	target/debug/porthole playground
+
+test: ## All tests, on the emulated cluster; needs an OpenSSH client
+	$(CARGO) test --locked
+
+lint: ## Formatting, clippy without warnings, licences and duplicates of dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; \
+	else echo "SKIPPED: cargo-deny is not installed (cargo install cargo-deny)"; fi
+
+fuzz: ## Each fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
+	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+CLUSTER := $(CURDIR)/target/cluster
+
+cluster-up: ## Build and start a real Kubernetes of one node, below target/cluster; needs root and Go
+	tests/cluster/up
+
+cluster-down: ## Stop it, and leave nothing of it running
+	tests/cluster/down
+
+e2e: cluster-up ## The tests again, on the real Kubernetes, with the rights of deploy/ and no more
+	PORTHOLE_TEST_KUBECONFIG=$(CLUSTER)/porthole.kubeconfig $(CARGO) test --locked --test it -- --test-threads=2
+
+bench: cluster-up ## Porthole beside kubectl on the real Kubernetes; the table goes to target/bench
+	PORTHOLE_CLUSTER_STATE=$(CLUSTER) PORTHOLE_TEST_KUBECONFIG=$(CLUSTER)/porthole.kubeconfig \
+	  $(CARGO) bench --locked --bench compare
+
+clean: ## Remove what was built, and the playground's state
+	$(CARGO) clean

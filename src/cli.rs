@@ -1,0 +1,170 @@
+//! The command line: `serve`, `check`, `playground`.
+//!
+//! Exit codes: 0 done, 1 a failure at run time (`check`: denied), 2 a wrong command line, configuration or policy.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::authorize::check::{Question, check};
+use crate::config::Config;
+use crate::server::Server;
+use crate::{playground, telemetry};
+
+/// What went wrong before anything ran: a usage, configuration or policy error.
+const EXIT_USAGE: u8 = 2;
+
+/// An SSH bastion into Kubernetes pods, through ephemeral containers.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the bastion.
+    Serve(Serve),
+    /// Ask the policy a question, and see which rule decides.
+    Check(Question),
+    /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
+    Playground(Playground),
+    /// A process of the playground's; not for people.
+    #[command(hide = true)]
+    PlaygroundContainer,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The configuration file; config/porthole.toml documents every key.
+    #[arg(long, env = "PORTHOLE_CONFIG", default_value = "/etc/porthole/porthole.toml")]
+    config: PathBuf,
+    #[command(flatten)]
+    ending: Ending,
+}
+
+#[derive(Args)]
+struct Playground {
+    /// The folder for its keys, files and state.
+    #[arg(long, default_value = "target/playground")]
+    root: PathBuf,
+    /// Where the bastion listens. Whoever logs in runs commands as you: keep it on loopback.
+    #[arg(long, default_value = "127.0.0.1:2222")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    ending: Ending,
+}
+
+#[derive(Args)]
+struct Ending {
+    /// Stop when standard input ends, so that it does not outlive the program that started it.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+/// Runs the program; the whole of `main`.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    // A container's process changes its namespaces, which needs a process with one thread: before any runtime.
+    if let Command::PlaygroundContainer = command {
+        playground::container_main();
+    }
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("porthole: {error:#}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(arguments) => {
+            let config = Config::load(&arguments.config)?;
+            prepare(&config)?;
+            runtime()?.block_on(async {
+                let stop = arguments.ending.token()?;
+                let server = Server::start(config).await?;
+                tracing::info!(address = %server.address()?, "listening");
+                server.run(stop).await;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
+        Command::Check(question) => {
+            let answer = check(&question);
+            match answer.code {
+                EXIT_USAGE => eprint!("{}", answer.text),
+                _ => print!("{}", answer.text),
+            }
+            Ok(ExitCode::from(answer.code))
+        }
+        Command::Playground(arguments) => runtime()?.block_on(play(arguments)),
+        Command::PlaygroundContainer => unreachable!("main has run it before"),
+    }
+}
+
+async fn play(arguments: Playground) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let isolation = playground::probe(&program);
+    let options = playground::Options {
+        root: arguments.root.clone(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        isolation,
+        program,
+    };
+    let stop = arguments.ending.token()?;
+    let emulator = playground::Emulator::start(options).await.context("cannot start the emulated cluster")?;
+    let kit = playground::Kit::make(&arguments.root, arguments.listen, emulator.kubeconfig()).await?;
+    let config = Config::load(&kit.config())?;
+    prepare(&config)?;
+    let server = Server::start(config).await?;
+    let ssh_config = kit.introduce(server.address()?).await?;
+    println!("{}", playground::greeting(&ssh_config, isolation));
+    server.run(stop).await;
+    emulator.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a server needs of the process: its log, and the one crypto provider.
+fn prepare(config: &Config) -> anyhow::Result<()> {
+    telemetry::install(&config.log).map_err(anyhow::Error::msg)?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+impl Ending {
+    /// A token that SIGTERM or SIGINT cancels, and, where it was asked for, the end of standard input.
+    fn token(&self) -> std::io::Result<CancellationToken> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = CancellationToken::new();
+        let cancelled = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            cancelled.cancel();
+        });
+        if self.until_stdin_ends {
+            let cancelled = stop.clone();
+            // A thread of its own: a read of tokio's would keep the runtime from ending.
+            std::thread::spawn(move || {
+                // An input that cannot be read has ended too.
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                cancelled.cancel();
+            });
+        }
+        Ok(stop)
+    }
+}

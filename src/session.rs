@@ -1,0 +1,213 @@
+//! A session: one channel of a client, joined to one process in a pod.
+//!
+//! The way is always the same: the login name is resolved, the `Gate` is asked, the process is started, bytes are
+//! pumped, and the end is told. Whatever happens is in the audit trail before it takes effect. No transport is named
+//! here: what a client is to a session stands in `Client` and `Outlet`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::{Audit, ConnectionId, Event, SessionId};
+use crate::auth::Identity;
+use crate::authorize::{Action, Asking, Gate, Grant};
+use crate::cluster::{Cluster, Target, WindowSize};
+use crate::config;
+use crate::target::{LoginName, TargetName, TargetNameError};
+
+mod dial;
+mod exit;
+mod inbound;
+mod pump;
+mod request;
+mod run;
+
+pub use dial::Forward;
+pub use exit::{Exit, FAILURE_STATUS, Failure};
+pub use inbound::Inbound;
+pub use request::{Request, Terminal, What};
+
+/// What every session needs, and what all of them together leave to be finished.
+pub struct Sessions {
+    cluster: Cluster,
+    gate: Gate,
+    audit: Arc<Audit>,
+    settings: config::Session,
+    profiles: BTreeMap<String, config::Profile>,
+    end_at_expiry: bool,
+    /// Containers that are being ended after their client has left.
+    endings: TaskTracker,
+    /// Cancelled when the time to finish is over.
+    closing: CancellationToken,
+}
+
+/// Who came, by which connection, asking for which place.
+#[derive(Debug)]
+pub struct Caller {
+    pub connection: ConnectionId,
+    pub identity: Arc<Identity>,
+    pub source: IpAddr,
+    pub place: Result<LoginName, TargetNameError>,
+}
+
+/// The client's side of a channel.
+pub struct Client<O> {
+    pub input: Inbound,
+    pub output: O,
+    /// The terminal's size as it changes.
+    pub sizes: watch::Receiver<WindowSize>,
+    /// Signals by their SSH names (RFC 4254 section 6.10).
+    pub signals: mpsc::Receiver<String>,
+    /// Cancelled when the client has closed the channel or is gone.
+    pub gone: CancellationToken,
+}
+
+/// Where a process's output goes. A transport waits in these calls for its client's window.
+pub trait Outlet: Send + Sync {
+    fn stdout(&self, bytes: Bytes) -> impl Future<Output = Result<(), ClientGone>> + Send;
+    fn stderr(&self, bytes: Bytes) -> impl Future<Output = Result<(), ClientGone>> + Send;
+}
+
+/// The client takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client is gone")]
+pub struct ClientGone;
+
+impl Sessions {
+    pub fn new(cluster: Cluster, gate: Gate, audit: Arc<Audit>, config: &config::Config) -> Sessions {
+        Sessions {
+            cluster,
+            gate,
+            audit,
+            settings: config.session.clone(),
+            profiles: config.profiles.clone(),
+            end_at_expiry: config.certificate.end_session_at_expiry,
+            endings: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Whether a client may set this environment variable.
+    pub fn accepts_env(&self, name: &str) -> bool {
+        self.settings.accept_env.iter().any(|accepted| match accepted.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == accepted,
+        })
+    }
+
+    /// Ends every session that still runs, with a line that says so.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Waits until no container of a session that has ended is left running, and stops watching the cluster.
+    pub async fn finish(&self) {
+        self.endings.close();
+        self.endings.wait().await;
+        self.cluster.close().await;
+    }
+
+    /// From a login name to a grant: the part of the way that every channel shares.
+    async fn admit<'a>(
+        &'a self,
+        caller: &'a Caller,
+        session: &SessionId,
+        action: Action,
+    ) -> Result<Admitted<'a>, Failure> {
+        let identity = &caller.identity;
+        let (name, profile_name, profile, target) = match self.place(caller) {
+            Ok(place) => place,
+            Err(failure) => {
+                let refused = Event::Decision {
+                    subject: identity.subject().to_owned(),
+                    action: action.name(),
+                    target: caller.place.as_ref().map_or_else(|_| String::new(), ToString::to_string),
+                    command: action.command().map(str::to_owned),
+                    destination: action.destination(),
+                    profile: String::new(),
+                    allow: false,
+                    code: failure.code,
+                    reason: failure.operator.clone(),
+                };
+                self.record(caller, session, &refused).await?;
+                return Err(failure);
+            }
+        };
+        tracing::debug!(%session, %name, %target, "resolved");
+        let asking = Asking {
+            connection: &caller.connection,
+            session,
+            identity,
+            target: &target,
+            action,
+            profile: profile_name,
+            image: &profile.image,
+            source: caller.source,
+        };
+        let grant = self.gate.ask(asking).await.map_err(|refusal| Failure {
+            code: refusal.code(),
+            person: refusal.person().to_owned(),
+            operator: refusal.to_string(),
+        })?;
+        Ok(Admitted { grant, target, profile_name, profile })
+    }
+
+    /// The place that a login name means, and the profile to enter it with.
+    fn place<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Result<(&'a TargetName, &'a str, &'a config::Profile, Arc<Target>), Failure> {
+        let name = match &caller.place {
+            Ok(LoginName::Place(name)) => name,
+            Ok(LoginName::Lobby) => {
+                let what = "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host";
+                return Err(Failure::new("no_place", what));
+            }
+            Err(error) => return Err(Failure::new("bad_login_name", error.to_string())),
+        };
+        let (profile_name, profile) = self.profile(name)?;
+        let target = self.cluster.resolve(name, caller.identity.subject()).map_err(|error| Failure {
+            code: error.code(),
+            person: error.person(),
+            operator: error.to_string(),
+        })?;
+        Ok((name, profile_name, profile, Arc::new(target)))
+    }
+
+    fn profile(&self, name: &TargetName) -> Result<(&str, &config::Profile), Failure> {
+        let asked = name.profile().unwrap_or(&self.settings.default_profile);
+        self.profiles.get_key_value(asked).map(|(name, profile)| (name.as_str(), profile)).ok_or_else(|| {
+            let known: Vec<_> = self.profiles.keys().map(String::as_str).collect();
+            Failure::new("unknown_profile", format!("there is no profile ~{asked}: use one of {}", known.join(", ")))
+        })
+    }
+
+    async fn record(&self, caller: &Caller, session: &SessionId, event: &Event) -> Result<(), Failure> {
+        self.audit.record(&caller.connection, Some(session), event).await.map_err(|error| Failure {
+            code: "audit_unavailable",
+            person: "the audit trail cannot be written, so nothing may happen now: try again later".to_owned(),
+            operator: error.to_string(),
+        })
+    }
+
+    /// Records what has happened already, where a failure can no longer prevent it.
+    async fn record_end(&self, caller: &Caller, session: &SessionId, event: &Event) {
+        if let Err(failure) = self.record(caller, session, event).await {
+            tracing::error!(%session, %failure, ?event, "an event is missing from the audit trail");
+        }
+    }
+}
+
+/// A caller that the `Gate` has let in.
+struct Admitted<'a> {
+    grant: Grant,
+    target: Arc<Target>,
+    profile_name: &'a str,
+    profile: &'a config::Profile,
+}

@@ -1,0 +1,124 @@
+//! A connection into the pod, for `-L`, `-D` and `-W`: the same admission as a process, and no other network than the
+//! pod's own.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::exit::Failure;
+use super::pump::Counts;
+use super::{Caller, Client, ClientGone, Outlet, Sessions};
+use crate::audit::{Event, SessionId};
+use crate::authorize::Action;
+use crate::cluster::{Tunnel, TunnelReader, TunnelWriter};
+
+/// A connection that stands.
+pub struct Forward {
+    tunnel: Tunnel,
+    subject: String,
+    target: String,
+    destination: String,
+}
+
+impl Sessions {
+    /// Connects to `host:port` as the pod sees it.
+    ///
+    /// Fails where the place or the destination is not open to this person, where the destination is not the pod
+    /// itself, and where nothing listens there.
+    pub async fn dial(&self, caller: &Caller, session: &SessionId, host: &str, port: u16) -> Result<Forward, Failure> {
+        if !caller.identity.rights().port_forwarding {
+            return Err(Failure::new("not_permitted", "your certificate does not permit port forwarding"));
+        }
+        if caller.identity.force_command().is_some() {
+            return Err(Failure::new("not_permitted", "your certificate permits one command only"));
+        }
+        let action = Action::Forward { host: host.to_owned(), port };
+        let admitted = self.admit(caller, session, action).await?;
+        let tunnel = self.cluster.dial(&admitted.grant).await.map_err(|error| Failure {
+            code: error.code(),
+            person: error.person(),
+            operator: error.to_string(),
+        });
+        let subject = caller.identity.subject().to_owned();
+        let (target, destination) = (admitted.target.to_string(), format!("{host}:{port}"));
+        match tunnel {
+            Ok(tunnel) => {
+                let opened = Event::ForwardOpened {
+                    subject: subject.clone(),
+                    target: target.clone(),
+                    destination: destination.clone(),
+                };
+                self.record(caller, session, &opened).await?;
+                Ok(Forward { tunnel, subject, target, destination })
+            }
+            Err(failure) => {
+                let ended = Event::ForwardEnded {
+                    subject,
+                    target,
+                    destination,
+                    code: failure.code,
+                    bytes_in: 0,
+                    bytes_out: 0,
+                    seconds: 0.0,
+                };
+                self.record(caller, session, &ended).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Carries a forward's bytes until both directions have ended or the client has closed the channel.
+    pub async fn carry<O: Outlet>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        session: &SessionId,
+        forward: Forward,
+        client: &Client<O>,
+    ) {
+        let Forward { tunnel, subject, target, destination } = forward;
+        let started = Instant::now();
+        let counts = Counts::default();
+        let (mut reader, mut writer) = tunnel.split();
+        let code = tokio::select! {
+            // The subresource has no half-close from the pod's side: where its bytes end, the connection has ended.
+            sent = outward(&mut reader, &client.output, &counts) => if sent.is_ok() { "ended" } else { "client_left" },
+            never = inward(client, &mut writer, &counts) => match never {},
+            () = client.gone.cancelled() => "client_left",
+            () = self.closing.cancelled() => "shutdown",
+        };
+        let ended = Event::ForwardEnded {
+            subject,
+            target,
+            destination,
+            code,
+            bytes_in: counts.to_process.load(Ordering::Relaxed),
+            bytes_out: counts.to_client.load(Ordering::Relaxed),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        self.record_end(caller, session, &ended).await;
+    }
+}
+
+async fn outward(from: &mut TunnelReader, to: &impl Outlet, counts: &Counts) -> Result<(), ClientGone> {
+    while let Some(bytes) = from.next().await {
+        let len = bytes.len() as u64;
+        to.stdout(bytes).await?;
+        counts.to_client.fetch_add(len, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Passes the client's bytes and its end on; never returns, since the other direction may still have bytes.
+async fn inward<O: Outlet>(client: &Client<O>, to: &mut TunnelWriter, counts: &Counts) -> Infallible {
+    while let Some(bytes) = client.input.next().await {
+        let len = bytes.len() as u64;
+        if to.write(bytes).await.is_err() {
+            return std::future::pending().await;
+        }
+        counts.to_process.fetch_add(len, Ordering::Relaxed);
+    }
+    // A connection that is gone already needs no end.
+    let _ = to.close().await;
+    std::future::pending().await
+}

@@ -1,0 +1,192 @@
+//! The SSH server: from a peer's bytes to sessions.
+//!
+//! Every use of russh's protocol is in here. One connection is one task of russh's, and each channel a task of ours;
+//! callbacks answer and return, work is done in the channel's task. russh has no login deadline, no limits and, on its
+//! own, a flow control that deadlocks: `stream`, `limits` and `flow` are there for that.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use russh::Disconnect;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::{Audit, ConnectionId, Event};
+use crate::auth::certificate::Verifier;
+use crate::config;
+use crate::session::Sessions;
+
+mod algorithms;
+mod channel;
+mod flow;
+mod forward;
+mod handler;
+mod host_key;
+mod limits;
+mod login;
+mod observed;
+mod stream;
+
+pub use host_key::HostKeyError;
+pub use observed::Observer;
+
+use handler::Connection;
+use limits::Limits;
+use stream::Guarded;
+
+/// How long a client may take over the last lines of a connection that is being ended.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The server's part that all connections share.
+pub struct SshServer {
+    russh: Arc<russh::server::Config>,
+    settings: config::Ssh,
+    verifier: Verifier,
+    sessions: Arc<Sessions>,
+    audit: Arc<Audit>,
+    limits: Arc<Limits>,
+    connections: TaskTracker,
+    /// Cancelled when nothing new may begin.
+    draining: CancellationToken,
+    /// Cancelled when what is left must end.
+    ended: CancellationToken,
+}
+
+impl SshServer {
+    /// Reads or makes the host keys; no other I/O.
+    pub fn new(
+        settings: &config::Ssh,
+        verifier: Verifier,
+        sessions: Arc<Sessions>,
+        audit: Arc<Audit>,
+    ) -> Result<SshServer, HostKeyError> {
+        let keys = host_key::load(&settings.host_keys, settings.generate_host_key)?;
+        Ok(SshServer {
+            russh: Arc::new(algorithms::config(settings, keys)),
+            settings: settings.clone(),
+            verifier,
+            sessions,
+            audit,
+            limits: Arc::new(Limits::new(settings)),
+            connections: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    /// Serves one connection in a task of its own, or closes it at once where there are too many.
+    pub fn accept(self: &Arc<Self>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        let server = Arc::clone(self);
+        self.connections.spawn(async move { server.serve(io, peer).await });
+    }
+
+    async fn serve(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        let id = ConnectionId::random();
+        let started = Instant::now();
+        let closed = |reason: &str| Event::ConnectionClosed {
+            peer,
+            reason: reason.to_owned(),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        if let Err(error) = self.audit.record(&id, None, &Event::ConnectionOpened { peer }).await {
+            tracing::error!(%peer, %error, "connection refused: the audit trail cannot be written");
+            return;
+        }
+        let reason = match self.limits.admit() {
+            Ok(place) => self.converse(io, peer, &id, place).await,
+            Err(reason) => {
+                tracing::warn!(%peer, reason, "connection closed before its first byte");
+                reason
+            }
+        };
+        if let Err(error) = self.audit.record(&id, None, &closed(reason)).await {
+            tracing::error!(connection = %id, %error, "an event is missing from the audit trail");
+        }
+    }
+
+    /// Speaks SSH until the connection ends; returns why it did.
+    async fn converse(
+        self: &Arc<Self>,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        id: &ConnectionId,
+        place: limits::Place,
+    ) -> &'static str {
+        let gone = CancellationToken::new();
+        let _gone = gone.clone().drop_guard();
+        let cut = CancellationToken::new();
+        let (stream, login) = Guarded::new(io, &self.settings, cut.clone());
+        let (connection, mut leftover) =
+            Connection::new(Arc::clone(self), id.clone(), peer, gone.clone(), login.clone(), place);
+
+        let running = tokio::select! {
+            running = russh::server::run_stream(Arc::clone(&self.russh), stream, connection) => running,
+            () = self.ended.cancelled() => return "shutdown",
+        };
+        let mut running = match running {
+            Ok(running) => running,
+            Err(error) => {
+                tracing::debug!(connection = %id, %peer, %error, "no SSH client");
+                return if login.is_over() { "login_deadline" } else { "no_ssh" };
+            }
+        };
+        let handle = running.handle();
+        let drained = async {
+            self.draining.cancelled().await;
+            // A connection without a session has nothing to finish.
+            tokio::select! {
+                () = login.idle() => {}
+                () = self.ended.cancelled() => {}
+            }
+        };
+        let result = tokio::select! {
+            result = &mut running => result,
+            () = drained => {
+                gone.cancel();
+                // A client whose session has just ended leaves by itself, and a disconnect before that would overtake the
+                // exit status: OpenSSH would then report its own 255.
+                if tokio::time::timeout(FAREWELL, &mut running).await.is_ok() {
+                    return "shutdown";
+                }
+                let farewell = async {
+                    // Fails only where the connection has ended already.
+                    let _ = handle.disconnect(Disconnect::ByApplication, "porthole is restarting".into(), "".into()).await;
+                    let _ = (&mut running).await;
+                };
+                if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+                    cut.cancel();
+                }
+                return "shutdown";
+            }
+        };
+        // russh has dropped the connection's state by now, and what it had still to tell came here.
+        if let Ok(gatekeeper) = leftover.try_recv() {
+            gatekeeper.finish().await;
+        }
+        match result {
+            Ok(()) => "client_left",
+            Err(_) if login.is_over() => "login_deadline",
+            Err(error) => {
+                tracing::debug!(connection = %id, %peer, %error, "connection ended");
+                error.reason()
+            }
+        }
+    }
+
+    /// Ends what is there: nothing new is taken, idle connections close, sessions get `deadline` to finish, and
+    /// then a line. Returns when no task and no container is left.
+    pub async fn drain(&self, deadline: Duration) {
+        self.draining.cancel();
+        self.connections.close();
+        if tokio::time::timeout(deadline, self.connections.wait()).await.is_err() {
+            self.sessions.close();
+            // The lines of the sessions go out before their connections end.
+            let _ = tokio::time::timeout(FAREWELL, self.connections.wait()).await;
+            self.ended.cancel();
+            self.connections.wait().await;
+        }
+        self.sessions.finish().await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is let in: the answers to SSH's authentication requests.
+//!
+//! Only certificates open the door. Every refusal is in the audit trail with its own reason before the client hears of
+//! it, and the client hears the same of all: "permission denied". Nothing is believed of a key that was merely offered
+//! (RFC 4252 section 7): a certificate's own key is offered in the same way, so every key may go on to prove itself,
+//! and is refused then.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use russh::keys::ssh_key::Certificate;
+use russh::server::Auth;
+
+use super::SshServer;
+use super::limits::{PersonPlace, Place};
+use super::observed::Observed;
+use super::stream::Login;
+use crate::audit::{ConnectionId, Event};
+use crate::auth::Identity;
+use crate::auth::certificate::Presented;
+use crate::session::Caller;
+use crate::target::LoginName;
+
+/// The longest login name that the audit trail repeats, in characters.
+const LOGIN_SHOWN_CHARS: usize = 256;
+
+/// One connection's way to an identity.
+pub struct Gatekeeper {
+    server: Arc<SshServer>,
+    id: ConnectionId,
+    peer: SocketAddr,
+    login: Login,
+    place: Place,
+    observed: Arc<Observed>,
+    /// The name that the client last used.
+    user: String,
+    /// Whether anything but `none` was tried.
+    tried: bool,
+}
+
+/// A caller who is let in, and the place that counts them.
+pub struct Welcome {
+    pub caller: Arc<Caller>,
+    pub person: PersonPlace,
+}
+
+impl Gatekeeper {
+    pub fn new(server: Arc<SshServer>, id: ConnectionId, peer: SocketAddr, login: Login, place: Place) -> Gatekeeper {
+        Gatekeeper { server, id, peer, login, place, observed: Arc::default(), user: String::new(), tried: false }
+    }
+
+    /// What russh refuses by itself, from when the first authentication request may come.
+    pub fn watch(&self) {
+        self.observed.watch();
+    }
+
+    /// `none` asks which methods there are; it is worth a line only if nothing follows.
+    pub async fn none(&mut self, user: &str) -> Auth {
+        self.user = user.to_owned();
+        self.settle().await;
+        Auth::reject()
+    }
+
+    pub async fn password(&mut self, user: &str) -> Auth {
+        self.refuse(user, "password", "password_refused", String::new()).await
+    }
+
+    pub async fn keyboard_interactive(&mut self, user: &str) -> Auth {
+        self.refuse(user, "keyboard-interactive", "keyboard_interactive_refused", String::new()).await
+    }
+
+    /// A key was offered, nothing is proved.
+    pub async fn offered(&mut self, user: &str) -> Auth {
+        self.user = user.to_owned();
+        self.settle().await;
+        Auth::Accept
+    }
+
+    /// A key would be proved by a signature that anybody could make.
+    pub async fn weak_signature(&mut self, user: &str) -> Auth {
+        self.refuse(user, "publickey", "weak_signature", "signatures with SHA-1 are not taken".to_owned()).await
+    }
+
+    /// A key without a certificate has proved itself, and names nobody.
+    pub async fn bare_key(&mut self, user: &str, fingerprint: String) -> Auth {
+        self.refuse(user, "publickey", "bare_key", fingerprint).await
+    }
+
+    /// A certificate whose key the client has proved to hold.
+    pub async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Welcome, Auth> {
+        self.user = user.to_owned();
+        self.settle().await;
+        let presented = Presented { peer: self.peer.ip(), now: Timestamp::now() };
+        match self.server.verifier.verify(certificate, presented) {
+            Ok(identity) => self.welcome(user, identity).await,
+            Err(refusal) => Err(self.refuse(user, "certificate", refusal.code(), refusal.to_string()).await),
+        }
+    }
+
+    async fn welcome(&mut self, user: &str, identity: Identity) -> Result<Welcome, Auth> {
+        let method = identity.method().as_str();
+        let Some(person) = self.server.limits.person(identity.subject()) else {
+            return Err(self.refuse(user, method, "too_many_connections", identity.subject().to_owned()).await);
+        };
+        let accepted = Event::LoginAccepted {
+            peer: self.peer,
+            login: shown(user),
+            method,
+            subject: identity.subject().to_owned(),
+            groups: identity.groups().to_vec(),
+            credential: identity.credential().to_owned(),
+            valid_until: identity.valid_until(),
+        };
+        if let Err(error) = self.server.audit.record(&self.id, None, &accepted).await {
+            tracing::error!(connection = %self.id, %error, "login refused: the audit trail cannot be written");
+            return Err(Auth::reject());
+        }
+        self.tried = true;
+        self.login.accept();
+        self.place.logged_in();
+        self.observed.forget();
+        tracing::info!(connection = %self.id, subject = identity.subject(), "logged in");
+        let caller = Caller {
+            connection: self.id.clone(),
+            identity: Arc::new(identity),
+            source: self.peer.ip(),
+            place: LoginName::parse(user),
+        };
+        Ok(Welcome { caller: Arc::new(caller), person })
+    }
+
+    async fn refuse(&mut self, user: &str, method: &'static str, code: &'static str, detail: String) -> Auth {
+        self.user = user.to_owned();
+        self.settle().await;
+        self.tried = true;
+        self.record(method, code, detail).await;
+        Auth::reject()
+    }
+
+    /// Records what russh has refused by itself since the last time.
+    async fn settle(&mut self) {
+        for code in self.observed.take() {
+            self.tried = true;
+            self.record("certificate", code, String::new()).await;
+        }
+    }
+
+    async fn record(&self, method: &'static str, code: &'static str, detail: String) {
+        let refused = Event::LoginRefused { peer: self.peer, login: shown(&self.user), method, code, detail };
+        tracing::debug!(connection = %self.id, peer = %self.peer, method, code, "login refused");
+        if let Err(error) = self.server.audit.record(&self.id, None, &refused).await {
+            tracing::error!(connection = %self.id, %error, "a refused login is missing from the audit trail");
+        }
+    }
+
+    /// The connection has ended: records what is left to tell.
+    pub async fn finish(mut self) {
+        self.settle().await;
+        self.observed.forget();
+        if !self.tried && !self.user.is_empty() {
+            self.record("none", "no_credential", String::new()).await;
+        }
+    }
+}
+
+/// A login name for the audit trail: bounded, and JSON escapes the rest.
+fn shown(user: &str) -> String {
+    user.chars().take(LOGIN_SHOWN_CHARS).collect()
+}
