@@ -82,11 +82,11 @@ async fn put_and_wait(
         return Err(StartError::new("not_ready", person));
     }
     let spec = pod.spec.as_ref().ok_or_else(gone)?;
-    if let Some(failed) = fails_already(spec, &state, &launch.profile.image) {
-        return Err(failed);
-    }
     let labels = cache.namespaces.get(&namespace.to_owned()).unwrap_or_default();
     let container = spec_of(name, grant, launch, spec, &state, &labels)?;
+    if let Some(failed) = fails_already(spec, &state, &container) {
+        return Err(failed);
+    }
     let mut follow = cache.follow(namespace, target.pod(), target.pod_uid()).ok_or_else(gone)?;
 
     let patch = Patch::Strategic(json!({
@@ -119,20 +119,21 @@ async fn put_and_wait(
     }
 }
 
-/// Whether this image is known not to start in this pod.
+/// Whether a container like this one is known not to start in this pod.
 ///
 /// A container that cannot start stays in the pod, is tried again for as long as the pod lives, and slows every later one
 /// down. So there is never a second of them: until the first one starts, its reason is the answer.
-fn fails_already(pod: &PodSpec, state: &PodState, image: &str) -> Option<StartError> {
-    let of_image = pod.ephemeral_containers.iter().flatten().filter(|other| other.image.as_deref() == Some(image));
-    of_image
-        .filter_map(|other| match state.state(&other.name) {
-            State::Waiting { reason, message } if !UNDER_WAY.contains(&reason.as_str()) => {
-                Some(failed(reason, message))
-            }
-            _ => None,
-        })
-        .find(|failed| ["image_pull", "no_shell"].contains(&failed.code()))
+fn fails_already(pod: &PodSpec, state: &PodState, container: &EphemeralContainer) -> Option<StartError> {
+    let of_image = pod.ephemeral_containers.iter().flatten().filter(|other| other.image == container.image);
+    of_image.into_iter().find_map(|other| {
+        let State::Waiting { reason, message } = state.state(&other.name) else { return None };
+        let failed = (!UNDER_WAY.contains(&reason.as_str())).then(|| failed(reason, message))?;
+        let same = match failed.code() {
+            "image_pull" | "no_shell" => true,
+            _ => other.security_context == container.security_context && other.env_from == container.env_from,
+        };
+        same.then_some(failed)
+    })
 }
 
 /// `porthole-<person>-<session>`: so the pod's description says who was here.

@@ -30,16 +30,20 @@ const FAILURE_STATUS: u8 = 254;
 
 /// The command of the ephemeral container. Without `sleep` in the image there is no watchdog.
 ///
+/// The watchdog is waited for, and it waits for its `sleep`: in a shared process namespace an orphan goes to the target's
+/// own first process, which seldom buries the dead. It must end whenever it is told, so it tells `sleep` in a way that
+/// cannot be missed, and names it by `$!`, which is set before any trap can run.
+///
 /// Its dollar signs are doubled, as the kubelet halves them (it expands `$(NAME)`).
 pub(super) fn entrypoint() -> Vec<String> {
     let script = format!(
         "trap : INT QUIT\n\
          trap 'exit {FAILURE_STATUS}' ALRM\n\
-         (exec >/dev/null 2>&1; trap 'kill $s; wait; exit' TERM; sleep {WATCHDOG_SECONDS} & s=$!; wait $s && kill -s ALRM $$) &\n\
+         (exec >/dev/null 2>&1; trap 'kill -9 $!; wait $!; exit' TERM; sleep {WATCHDOG_SECONDS} & wait $! && kill -s ALRM $$) &\n\
          w=$! r=\n\
          stty -echo 2>/dev/null\n\
          while :; do IFS= read -r l || exit {FAILURE_STATUS}; [ \"$l\" ] || break; r=$r$l; done\n\
-         kill $w; wait $w\n\
+         {{ kill $w; wait $w; }} 2>/dev/null\n\
          r=`printf %b \"$r\"`\n\
          eval \"$r\""
     );
@@ -134,4 +138,109 @@ impl Order<'_> {
 /// One word of the shell, whatever is in it.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Output, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// The shells of this machine that may be an image's `sh`.
+    fn shells() -> Vec<Vec<&'static str>> {
+        let all = [vec!["dash"], vec!["bash"], vec!["bash", "--posix"], vec!["busybox", "sh"], vec!["sh"]];
+        let there = |shell: &Vec<&str>| Command::new(shell[0]).args(&shell[1..]).args(["-c", ":"]).output().is_ok();
+        all.into_iter().filter(there).collect()
+    }
+
+    fn order<'a>(program: &'a Program, shell: Option<&'a str>) -> Order<'a> {
+        Order { secret: "k3ab", program, shell, size: None, image: "im'age", profile_name: "p", session: "abc-1" }
+    }
+
+    /// Runs the wrapper as a container would, with the kubelet's expansion undone.
+    fn run(shell: &[&str], input: &[u8], change: fn(String) -> String) -> Output {
+        let script = change(entrypoint()[2].replace("$$", "$"));
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-c", &script, "porthole"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the shell is there");
+        child.stdin.take().expect("it is a pipe").write_all(input).expect("the wrapper reads its order");
+        child.wait_with_output().expect("it ends")
+    }
+
+    fn said(output: &Output) -> (String, String, Option<i32>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // The process id is the one thing that differs.
+        let stdout = text(&output.stdout);
+        let body = stdout.strip_prefix("\x1eporthole:k3ab:").and_then(|rest| rest.split_once('\x1e'));
+        let stdout = body.map_or_else(|| format!("no marker in {stdout:?}"), |(_, rest)| rest.to_owned());
+        (stdout, text(&output.stderr), output.status.code())
+    }
+
+    #[test]
+    fn every_shell_runs_the_order_and_tells_the_status() {
+        let odd = "echo \"it's $0 \\\\ \t$((1+1))\"; echo err >&2; cat; (exit 7)";
+        for shell in shells() {
+            let program = Program::Command(odd.to_owned());
+            let input = [order(&program, Some("sh")).lines(), GO.to_vec(), b"input\n".to_vec()].concat();
+            let expected = "it's sh \\ \t2\ninput\n\x1eporthole:k3ab:7\x1e";
+            let (stdout, stderr, status) = said(&run(&shell, &input, |script| script));
+            assert_eq!((&*stdout, &*stderr, status), (expected, "err\n", Some(7)), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_image_and_profile() {
+        let line = "porthole: the image im'age of the profile p has no rsync: log in with another profile \
+                    (name~profile), or ask for an image that has it (session abc-1)\n";
+        for shell in shells() {
+            let program = Program::Command("rsync --server . .".to_owned());
+            let missing = Order { secret: "k3ab", ..order(&program, Some("sh")) };
+            let input = [missing.lines(), GO.to_vec()].concat();
+            let without = |script: String| format!("PATH=/nowhere\n{script}");
+            let (stdout, stderr, status) = said(&run(&shell, &input, without));
+            assert_eq!((&*stdout, &*stderr, status), ("\x1eporthole:k3ab:254\x1e", line, Some(254)), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_leaves_before_its_order_is_whole_runs_nothing() {
+        for shell in shells() {
+            let program = Program::Command("echo no".to_owned());
+            let lines = order(&program, None).lines();
+            for end in [0, 1, lines.len() - 1] {
+                let output = run(&shell, &lines[..end], |script| script);
+                assert_eq!((&*output.stdout, output.status.code()), (b"".as_slice(), Some(254)), "{shell:?} {end}");
+            }
+            let output = run(&shell, &lines, |script| script);
+            let (stdout, _, status) = said(&output);
+            assert_eq!((&*stdout, status), ("", Some(254)), "{shell:?}: nothing runs without the go");
+        }
+    }
+
+    #[test]
+    fn nobody_comes_and_the_watchdog_ends_it() {
+        for shell in shells() {
+            let script = entrypoint()[2].replace("$$", "$").replace("sleep 90", "sleep 1");
+            let mut command = Command::new(shell[0]);
+            command.args(&shell[1..]).args(["-c", &script, "porthole"]).stdin(Stdio::piped());
+            let began = Instant::now();
+            let mut child = command.spawn().expect("the shell is there");
+            let _stdin = child.stdin.take();
+            assert_eq!(child.wait().expect("it ends").code(), Some(254), "{shell:?}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_is_short_lines_of_plain_characters() {
+        let program = Program::Command("\u{0}\u{3}\r\n\u{e9}\\".repeat(2000));
+        let lines = order(&program, None).lines();
+        assert!(lines.ends_with(b"\n\n"));
+        for line in lines.split(|byte| *byte == b'\n') {
+            assert!(line.len() <= LINE_MAX_BYTES && line.iter().all(|byte| (b' '..=b'~').contains(byte)));
+        }
+    }
 }

@@ -93,10 +93,10 @@ pub(super) async fn carry(connection: Connection) -> (StreamSender, StreamReceiv
         .max_message_size(Some(MESSAGE_MAX_BYTES))
         .max_frame_size(Some(MESSAGE_MAX_BYTES));
     let io = connection.into_stream().into_inner();
-    carry_over(WebSocketStream::from_raw_socket(io, Role::Client, Some(config)).await)
+    carry_over(WebSocketStream::from_raw_socket(io, Role::Client, Some(config)).await, PING_INTERVAL)
 }
 
-fn carry_over<S>(socket: WebSocketStream<S>) -> (StreamSender, StreamReceiver)
+fn carry_over<S>(socket: WebSocketStream<S>, ping: Duration) -> (StreamSender, StreamReceiver)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -107,7 +107,7 @@ where
     let hang_up = CancellationToken::new();
     let pulse = Arc::new(Pulse::default());
     tokio::spawn(read(source, to_us, Arc::clone(&pulse), hang_up.clone()));
-    tokio::spawn(write(sink, from_us, latest_seen, pulse, hang_up.clone()));
+    tokio::spawn(write(sink, from_us, latest_seen, (pulse, ping), hang_up.clone()));
     let sender = StreamSender { queue: to_socket, latest, hang_up: hang_up.clone() };
     (sender, StreamReceiver { queue: from_socket, _hang_up: hang_up.drop_guard() })
 }
@@ -221,13 +221,13 @@ async fn write<S>(
     mut sink: SplitSink<WebSocketStream<S>, Message>,
     mut queue: mpsc::Receiver<Bytes>,
     mut latest: watch::Receiver<Bytes>,
-    pulse: Arc<Pulse>,
+    (pulse, ping): (Arc<Pulse>, Duration),
     hang_up: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let silent = tokio::select! {
-        silent = write_all(&mut sink, &mut queue, &mut latest, &pulse) => silent,
+        silent = write_all(&mut sink, &mut queue, &mut latest, (&pulse, ping)) => silent,
         () = hang_up.cancelled() => true,
     };
     if silent {
@@ -243,12 +243,12 @@ async fn write_all<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Message>,
     queue: &mut mpsc::Receiver<Bytes>,
     latest: &mut watch::Receiver<Bytes>,
-    pulse: &Pulse,
+    (pulse, ping): (&Pulse, Duration),
 ) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut ticks = interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let mut ticks = interval_at(tokio::time::Instant::now() + ping, ping);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut senders, mut sizes) = (true, true);
     let (mut pings, mut unheard, mut heard) = (0_u64, 0, 0);
@@ -283,5 +283,101 @@ where
         if sink.send(message).await.is_err() {
             return false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    const PING: Duration = Duration::from_millis(20);
+
+    async fn pair() -> (StreamSender, StreamReceiver, WebSocketStream<DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (sender, receiver) = carry_over(WebSocketStream::from_raw_socket(ours, Role::Client, None).await, PING);
+        (sender, receiver, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await)
+    }
+
+    async fn end(receiver: &mut StreamReceiver) -> (usize, StreamEnd) {
+        let mut bytes_read = 0;
+        loop {
+            match receiver.next().await {
+                Came::Message { bytes, .. } => bytes_read += bytes.len(),
+                Came::End(end) => return (bytes_read, end),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_answers_pings_lives_and_one_that_does_not_is_gone() {
+        let (_sender, mut receiver, mut server) = pair().await;
+        let began = Instant::now();
+        // Answers ten pings (to read is to answer), and then nothing more.
+        let served = tokio::spawn(async move {
+            for _ in 0..10 {
+                assert!(matches!(server.next().await, Some(Ok(Message::Ping(_)))));
+                server.flush().await.expect("the client is there");
+            }
+            server
+        });
+        let (_, end) = timeout(Duration::from_secs(10), end(&mut receiver)).await.expect("it is noticed");
+        assert!(matches!(end, StreamEnd::Broken(_)), "{end:?}");
+        assert!(began.elapsed() > PING * 12, "{:?}", began.elapsed());
+        drop(served.await);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_read_is_not_a_peer_that_is_gone() {
+        let (sender, mut receiver, server) = pair().await;
+        sender.send(0, Bytes::from_static(b"nobody reads this")).await.expect("the stream is open");
+        let waited = timeout(PING * 20, receiver.next()).await;
+        assert!(waited.is_err(), "the stream ended: {waited:?}");
+        drop(server);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_the_end_arrives_whoever_is_slow() {
+        let (sender, mut receiver, mut server) = pair().await;
+        let served = tokio::spawn(async move {
+            for _ in 0..100 {
+                server.send(Message::Binary(message(1, &[7; 30_000]))).await.expect("the client reads");
+            }
+            let goodbye =
+                tokio_tungstenite::tungstenite::protocol::CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            server.close(Some(goodbye)).await.expect("the client is there");
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(end(&mut receiver).await, (3_000_000, StreamEnd::Closed));
+        assert!(sender.send(0, Bytes::from_static(b"late")).await.is_err());
+        served.await.expect("the server sent it all");
+    }
+
+    #[tokio::test]
+    async fn a_connection_cut_off_is_broken() {
+        let (_sender, mut receiver, mut server) = pair().await;
+        server.send(Message::Binary(message(1, b"half"))).await.expect("the client reads");
+        drop(server);
+        let (bytes, end) = end(&mut receiver).await;
+        assert_eq!(bytes, 4);
+        assert!(matches!(end, StreamEnd::Broken(_)), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn a_hang_up_ends_it_also_while_nothing_moves() {
+        let (sender, mut receiver, server) = pair().await;
+        // Fills everything on the way.
+        let blocked = tokio::spawn({
+            let sender = sender.clone();
+            async move { sender.send(0, vec![0; 8 << 20].into()).await }
+        });
+        tokio::task::yield_now().await;
+        sender.hang_up();
+        assert!(blocked.await.expect("it ends").is_err());
+        assert!(matches!(end(&mut receiver).await, (0, StreamEnd::Broken(_))));
+        drop(server);
     }
 }

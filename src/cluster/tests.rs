@@ -405,8 +405,12 @@ async fn what_cannot_start_says_why_within_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_whose_image_cannot_be_pulled_can_be_entered() {
     let world = world!();
-    let (stdout, _, end) = world.run("demo.broken", "echo in; id -u").await;
+    let apart = Profile { target_processes: false, ..world.profile() };
+    let entered = world.start("demo.broken", &apart, Program::Command("echo in; id -u".to_owned()), None).await;
+    let (stdout, _, end) = finish(entered.unwrap()).await;
     assert_eq!((&*text(&stdout), end), ("in\n0\n", End::Exited { status: 0 }));
+    let joined = world.start("demo.broken", &world.profile(), Program::Command("true".to_owned()), None).await;
+    assert_eq!(joined.err().map(|error| error.code()), Some("target_not_running"));
     let restricted = world.run("restricted.app", "id -u; exit 4").await;
     assert!(["65532\n", "10001\n"].contains(&&*text(&restricted.0)), "{}", text(&restricted.0));
     assert_eq!(restricted.2, End::Exited { status: 4 });
