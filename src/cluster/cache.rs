@@ -185,6 +185,7 @@ impl Cache {
         }));
     }
 
+    #[allow(clippy::type_complexity, reason = "one line of the signature, used nowhere else")]
     /// Keeps what `read` makes of each object: its key, and its short form unless it is of no use.
     fn watch<O, K, V>(
         self: &Arc<Self>,
