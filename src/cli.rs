@@ -121,6 +121,7 @@ async fn play(arguments: Playground) -> anyhow::Result<ExitCode> {
     };
     let stop = arguments.ending.token()?;
     let emulator = playground::Emulator::start(options).await.context("cannot start the emulated cluster")?;
+    emulator.settled().await;
     let kit = playground::Kit::make(&arguments.root, arguments.listen, emulator.kubeconfig()).await?;
     let config = Config::load(&kit.config())?;
     prepare(&config)?;

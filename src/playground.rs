@@ -142,6 +142,18 @@ impl Emulator {
         self.address
     }
 
+    /// Returns when every place is as it will be: its pods ready, or stuck for good on an image.
+    pub async fn settled(&self) {
+        let mut changes = self.cluster.store.changes();
+        loop {
+            changes.mark_unchanged();
+            let (_, pods) = self.cluster.store.list(resource::Kind::Pod, None);
+            if pods.iter().all(|pod| is_settled(pod)) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Kills all containers, and returns when nothing is left of them.
     pub async fn stop(self) {
         self.cluster.stopping.cancel();
@@ -158,6 +170,15 @@ impl Drop for Emulator {
     fn drop(&mut self) {
         self.cluster.stopping.cancel();
     }
+}
+
+fn is_settled(pod: &serde_json::Value) -> bool {
+    let ready = |condition: &serde_json::Value| {
+        store::text(condition, "/type") == "Ready" && store::text(condition, "/status") == "True"
+    };
+    let stuck = |container: &serde_json::Value| store::text(container, "/state/waiting/reason").contains("ImagePull");
+    store::items(pod, "/status/conditions").iter().any(ready)
+        || store::items(pod, "/status/containerStatuses").iter().any(stuck)
 }
 
 fn write_kubeconfig(path: &Path, address: SocketAddr, token: &str) -> io::Result<()> {

@@ -122,6 +122,8 @@ pub(super) struct Root {
     pub mountpoint: PathBuf,
     /// With the host's programs, read-only; else with nothing at all.
     pub programs: bool,
+    /// With `sftp-server`, `scp` and `rsync` among them.
+    pub copiers: bool,
     pub hostname: String,
     pub namespace: String,
     pub address: Ipv4Addr,

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 pub(super) struct Image {
     /// Whether the host's programs are in it.
     pub programs: bool,
+    /// Whether `sftp-server`, `scp` and `rsync` are among them.
+    pub copiers: bool,
     pub start: Start,
     /// The user that the image asks for; 0 is root.
     pub uid: u32,
@@ -41,9 +43,10 @@ pub(super) fn pull(reference: &str) -> Result<Image, String> {
     // As the images of the real cluster that the same tests run on are named.
     let mirrored = short.strip_prefix("porthole.test/").map(|image| format!("playground/{image}"));
     let short = mirrored.as_deref().unwrap_or(short);
-    let image = |programs, start, uid| Ok(Image { programs, start, uid });
+    let image = |programs, start, uid| Ok(Image { programs, copiers: true, start, uid });
     match short {
         "playground/tools:1" => image(true, SHELL, 0),
+        "playground/busybox:1" => Ok(Image { programs: true, copiers: false, start: SHELL, uid: 0 }),
         "playground/web:1" => image(true, Start::Web { port: 8080 }, 0),
         "playground/app:1" => image(true, Start::Web { port: 8080 }, 10001),
         "playground/db:1" => image(true, Start::Pause, 0),

@@ -14,10 +14,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio::task;
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Context;
 
 /// The lines, and the audit trail's word for each.
@@ -66,10 +65,8 @@ pub struct Observer;
 impl Observer {
     /// The layer with its filter, which keeps every other line of anybody's off it.
     pub fn layer<S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>>() -> impl Layer<S> {
-        let filter: FilterFn<fn(&Metadata<'_>) -> bool> =
-            FilterFn::new(|metadata| metadata.target().starts_with("russh::server"));
-        // Without the hint every line of russh's, down to one for each packet, would be put together for this filter.
-        Observer.with_filter(filter.with_max_level_hint(LevelFilter::WARN))
+        // No lower level: else every line of russh's, down to one for each packet, would be put together for this.
+        Observer.with_filter(Targets::new().with_target("russh::server", Level::WARN))
     }
 }
 

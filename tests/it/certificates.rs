@@ -78,8 +78,15 @@ fn each_bad_certificate_is_refused_for_its_own_reason_and_the_client_hears_one()
     ];
     let mut answers = Vec::new();
     for (n, (code, ca, options)) in table.iter().enumerate() {
-        let output = attempt(&house, &format!("bad{n}"), ca, options);
+        let name = format!("bad{n}");
+        let output = attempt(&house, &name, ca, options);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(255), String::new()), "{options:?}");
+        if options.contains(&"-h") {
+            // `ssh` does not offer a host's certificate for a person; the other client does.
+            let read = |name: String| fs::read_to_string(house.file(&name)).expect("just made");
+            let (key, certificate) = (read(name.clone()), read(format!("{name}-cert.pub")));
+            assert!(!crate::hostile::Raw::connect(house.port).log_in_as("demo.web", &key, &certificate));
+        }
         let refused =
             house.await_audit("refusal", |event| event["event"] == "login_refused" && event["method"] == "certificate");
         assert_eq!(refused["code"], *code, "{options:?}\n{}", house.log());
@@ -164,7 +171,7 @@ fn what_a_good_certificate_says_is_honoured() {
         fs::copy(house.file(from), house.file(to)).expect("writable");
     }
     let terminal = finish(house.client("ssh").args(["-tt", "demo.web@porthole", "tty"]));
-    assert!(text(&terminal.stdout).contains("not a tty"), "{terminal:?}");
+    assert!(text(&terminal.stderr).contains("PTY allocation request failed"), "{terminal:?}");
     let forward = finish(house.client("ssh").args(["-W", "localhost:8080", "demo.web@porthole"]));
     assert!(!forward.status.success(), "{forward:?}");
 }

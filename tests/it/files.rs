@@ -21,8 +21,6 @@ fn same(one: &Path, other: &Path) {
     assert!(output.status.success(), "{}", text(&output.stdout));
 }
 
-/// A folder in the pod that outlives a session, where there is one: each session's container has its own files, so a
-/// copy to and fro needs a volume that both mount.
 fn carried(house: &House, up: &mut Command, down: &mut Command) {
     let sent = finish(up);
     assert!(sent.status.success(), "{}\n{}", text(&sent.stderr), house.log());
@@ -32,14 +30,15 @@ fn carried(house: &House, up: &mut Command, down: &mut Command) {
 
 #[test]
 fn a_tree_survives_the_way_there_and_back_by_each_program() {
-    let house = House::open();
+    // Each session has a container and files of its own; the target's volumes outlive it.
+    let config = format!("[profiles.shared]\nimage = \"{}\"\ntarget-mounts = true\n", cluster().tools);
+    let house = House::build(crate::house::Plan { config, ..Default::default() });
     let source = house.file("source");
     tree(&source);
-    // The target container's own files, which outlive the session: by its processes.
-    let place = format!("/proc/1/root/tmp/porthole-it-{}", house.port);
+    let place = format!("/data/porthole-it-{}", house.port);
     for (program, flags) in [("scp", vec!["-r", "-s"]), ("scp", vec!["-r", "-O"]), ("rsync", vec!["-a"])] {
         let back = house.file(&format!("back-{program}-{}", flags.concat()));
-        let remote = format!("demo.web@porthole:{place}-{program}{}", flags.concat());
+        let remote = format!("demo.web~shared@porthole:{place}-{program}{}", flags.concat());
         let command = |from: &str, to: &str| {
             let mut command = if program == "rsync" {
                 let mut command = Command::new("rsync");
@@ -63,15 +62,15 @@ fn a_tree_survives_the_way_there_and_back_by_each_program() {
         house.file("back-sftp").display()
     );
     fs::write(house.file("batch"), batch).expect("writable");
-    let sftp = finish(house.client("sftp").arg("-b").arg(house.file("batch")).arg("demo.web@porthole"));
+    let sftp = finish(house.client("sftp").arg("-b").arg(house.file("batch")).arg("demo.web~shared@porthole"));
     assert!(sftp.status.success(), "{}", text(&sftp.stderr));
     same(&source, &house.file("back-sftp"));
-    house.ssh("demo.web", &format!("rm -rf {place}-*"));
+    house.ssh("demo.web~shared", &format!("rm -rf {place}-*"));
 }
 
 #[test]
 fn an_image_without_the_program_says_what_is_missing() {
-    let bare = if cluster().real { "porthole.test/busybox:1" } else { "playground/busybox:1" };
+    let bare = "porthole.test/busybox:1";
     let house = House::build(crate::house::Plan {
         config: format!("[profiles.bare]\nimage = \"{bare}\"\n"),
         ..Default::default()

@@ -336,7 +336,7 @@ pub fn text(bytes: &[u8]) -> String {
 pub fn read_until(reader: &mut impl std::io::Read, mark: &str) -> String {
     let mut seen = Vec::new();
     let mut byte = [0];
-    while !text(&seen).contains(mark) {
+    while !seen.ends_with(mark.as_bytes()) {
         assert!(reader.read(&mut byte).expect("readable") == 1, "ended before {mark:?}: {:?}", text(&seen));
         seen.push(byte[0]);
     }

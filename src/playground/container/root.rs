@@ -29,6 +29,16 @@ const SETTINGS: [&str; 9] = [
     "terminfo",
     "mime.types",
 ];
+/// What an image without file transfers lacks, wherever the host has it.
+const COPIERS: [&str; 7] = [
+    "usr/bin/scp",
+    "usr/bin/rsync",
+    "usr/lib/openssh/sftp-server",
+    "usr/libexec/sftp-server",
+    "usr/libexec/openssh/sftp-server",
+    "usr/lib/ssh/sftp-server",
+    "usr/lib/sftp-server",
+];
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Mounts everything below `root.mountpoint`. Expects a mount namespace of our own.
@@ -55,6 +65,9 @@ pub(super) fn build(root: &Root) -> io::Result<()> {
     symlink("/run", at.join("var/run"))?;
     if root.programs {
         bind_programs(at)?;
+    }
+    if !root.copiers {
+        hide_copiers(at)?;
     }
     write_settings(root)?;
     make_devices(at)?;
@@ -86,6 +99,14 @@ fn bind_programs(at: &Path) -> io::Result<()> {
         if host.exists() {
             bind_read_only(&host, &at.join("etc").join(name))?;
         }
+    }
+    Ok(())
+}
+
+/// Covers the programs of `COPIERS`, as an image without them has none.
+fn hide_copiers(at: &Path) -> io::Result<()> {
+    for copier in COPIERS.iter().map(|name| at.join(name)).filter(|path| path.exists()) {
+        mount_bind_recursive("/dev/null", copier)?;
     }
     Ok(())
 }

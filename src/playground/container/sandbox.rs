@@ -87,6 +87,7 @@ pub(super) fn probe(control: &Control, scratch: PathBuf) -> io::Result<i32> {
     let root = Root {
         mountpoint: scratch,
         programs: true,
+        copiers: true,
         hostname: "probe".into(),
         namespace: "probe".into(),
         address,

@@ -79,6 +79,7 @@ pub(super) fn prepare(
             root: Root {
                 mountpoint: cluster.launcher.mountpoint(),
                 programs: image.programs,
+                copiers: image.copiers,
                 hostname: pod.key.name.clone(),
                 namespace: pod.key.namespace.clone(),
                 address: pod.address,
