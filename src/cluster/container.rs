@@ -26,8 +26,9 @@ use crate::authorize::Grant;
 /// A container's name is a DNS label.
 const NAME_MAX_BYTES: usize = 63;
 /// When a container has not started after this time, the pod's events are asked why. The kubelet tells an event at once
-/// and the pod's status only ten seconds later, but most containers have started by then.
-const EVENTS_AFTER: Duration = Duration::from_millis(600);
+/// and the pod's status only ten seconds later, but most containers have started by then. (Of a pod that had many events
+/// lately the kubelet tells none for a while, and the status is all there is.)
+const EVENTS_AFTER: Duration = Duration::from_secs(1);
 /// What the kubelet says while it works on it.
 const UNDER_WAY: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 

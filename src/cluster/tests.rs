@@ -46,6 +46,11 @@ struct World {
 impl World {
     /// None where there is no cluster, and none can be made.
     async fn enter() -> Option<World> {
+        World::enter_by(None).await
+    }
+
+    /// With a proxy before the API server, where that speaks plain HTTP.
+    async fn enter_by(proxy: Option<&Proxy>) -> Option<World> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let _ = tracing_subscriber::fmt()
             .with_env_filter(std::env::var("LOG").unwrap_or("warn".into()))
@@ -69,6 +74,10 @@ impl World {
                 let emulator = Emulator::start(options).await.unwrap();
                 (emulator.kubeconfig().to_owned(), Some((emulator, root)))
             }
+        };
+        let kubeconfig = match proxy {
+            Some(proxy) => proxy.stand_before(&kubeconfig).await?,
+            None => kubeconfig,
         };
         let settings = config::Cluster { kubeconfig: Some(kubeconfig), ..config::Cluster::default() };
         let cluster = Cluster::connect(&settings, Duration::from_secs(30)).await.unwrap();
@@ -144,6 +153,50 @@ impl World {
     /// Runs a command without input to its end.
     async fn run(&self, place: &str, command: &str) -> (Vec<u8>, Vec<u8>, End) {
         finish(self.command(place, command).await).await
+    }
+}
+
+/// A way to the API server that can be cut.
+struct Proxy {
+    server: watch::Sender<Option<String>>,
+    /// Changes when everything that is open is to be cut; false refuses what is new.
+    open: watch::Sender<bool>,
+    address: std::net::SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    async fn new() -> Proxy {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (server, server_seen) = watch::channel(None::<String>);
+        let (open, open_seen) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut open = open_seen.clone();
+                let Some(server) = server_seen.borrow().clone() else { continue };
+                if *open.borrow_and_update() {
+                    tokio::spawn(async move {
+                        let Ok(mut far) = tokio::net::TcpStream::connect(server).await else { return };
+                        tokio::select! {
+                            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                            _ = open.changed() => {}
+                        }
+                    });
+                }
+            }
+        });
+        Proxy { server, open, address, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A kubeconfig that leads through the proxy.
+    async fn stand_before(&self, kubeconfig: &std::path::Path) -> Option<PathBuf> {
+        let text = std::fs::read_to_string(kubeconfig).unwrap();
+        let server = text.split("server: http://").nth(1)?.split_whitespace().next()?.to_owned();
+        let file = self.folder.path().join("kubeconfig");
+        std::fs::write(&file, text.replace(&server, &self.address.to_string())).unwrap();
+        self.server.send_replace(Some(server));
+        Some(file)
     }
 }
 
@@ -485,4 +538,35 @@ async fn names_mean_pods_workloads_and_services() {
         let error = resolve(nothing, "alice").unwrap_err();
         assert_eq!((error.code(), &*error.person()), ("not_found", crate::authorize::NOT_OPEN));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_goes_away_is_told_and_leaves_nothing_behind() {
+    let proxy = Proxy::new().await;
+    let Some(world) = World::enter_by(Some(&proxy)).await else { return };
+    let mut process = world.command("demo.web", "trap '' HUP; echo on; sleep 1003").await;
+    until(&mut process, "on\n").await;
+
+    proxy.open.send_replace(false);
+    let began = Instant::now();
+    let control = process.control.clone();
+    let (.., end) = finish(process).await;
+    assert!(matches!(end, End::Lost { .. }), "{end:?}");
+    let command = || Program::Command("echo again".to_owned());
+    let refused = world.start("demo.web", &world.profile(), command(), None).await;
+    assert_eq!(refused.err().map(|error| error.code()), Some("api_unavailable"));
+    let forward = world.grant("demo.web", Action::Forward { host: "localhost".to_owned(), port: 8080 }).await;
+    assert_eq!(world.cluster.dial(&forward).await.err().map(|error| error.code()), Some("api_unavailable"));
+    eprintln!("told within {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(6));
+
+    let ending = tokio::spawn(control.clone().end());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    proxy.open.send_replace(true);
+    let back = Instant::now();
+    assert!(tokio::time::timeout(PATIENCE, ending).await.expect("it ends").unwrap());
+    assert!(matches!(control.state(), super::pod::State::Terminated { .. }));
+    eprintln!("ended {:?} after the api server was back", back.elapsed());
+    let again = world.start("demo.web", &world.profile(), command(), None).await.unwrap();
+    assert_eq!(text(&finish(again).await.0), "again\n");
 }

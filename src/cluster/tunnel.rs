@@ -25,9 +25,9 @@ const BYTES: u8 = 0;
 const ERROR: u8 = 1;
 /// The port, on each channel.
 const GREETING_BYTES: usize = 2;
-/// The subresource is silent on success; a refusal follows its greeting within milliseconds. A client waits this long at
-/// most for a connection of which nothing more is heard.
-const REFUSAL_WAIT: Duration = Duration::from_millis(50);
+/// The subresource is silent on success, and a refusal follows the greeting within 1 to 10 ms. A client whose server waits
+/// for it to speak waits this long; a later refusal is an end with an error.
+const REFUSAL_WAIT: Duration = Duration::from_millis(15);
 /// How long the pod may be silent after the client's end, of which it cannot be told.
 const SILENCE: Duration = Duration::from_secs(10);
 
