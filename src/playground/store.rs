@@ -14,7 +14,7 @@ use super::resource::Kind;
 use super::status::Refusal;
 
 /// Changes remembered for watchers; each holds two objects of some kilobytes.
-const HISTORY: usize = 2000;
+const HISTORY: usize = 100;
 
 pub(super) struct Store {
     inner: Mutex<Inner>,

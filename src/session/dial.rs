@@ -87,6 +87,14 @@ impl Sessions {
             () = client.gone.cancelled() => "client_left",
             () = self.closing.cancelled() => "shutdown",
         };
+        // A connection that nobody answered is told of only after it has been opened.
+        let code = match reader.error() {
+            Some(error) => {
+                tracing::info!(%session, error, "a forwarded connection failed");
+                "connect_failed"
+            }
+            None => code,
+        };
         let ended = Event::ForwardEnded {
             subject,
             target,

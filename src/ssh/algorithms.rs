@@ -12,6 +12,10 @@ use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression
 use super::flow;
 use crate::config;
 
+/// OpenSSH's client tells only a server of this name that nobody takes a channel's output any more (its `compat.c` and
+/// `nchan.c`), which is what ends the program of `ssh host yes | head -1` (see `observed`).
+const SERVER_ID: &str = "SSH-2.0-OpenSSH_Porthole";
+
 /// The two last ones are no key exchanges: they announce RFC 8308's extensions and strict key exchange.
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -53,7 +57,7 @@ const OUTGOING_MESSAGES: usize = 64;
 /// russh's configuration for these settings.
 pub fn config(settings: &config::Ssh, keys: Vec<PrivateKey>) -> Config {
     Config {
-        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Porthole")),
+        server_id: SshId::Standard(Cow::Borrowed(SERVER_ID)),
         methods: MethodSet::from([MethodKind::PublicKey].as_slice()),
         auth_rejection_time: REJECTION_TIME,
         // Every OpenSSH client asks with `none` first, to learn the methods.

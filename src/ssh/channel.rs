@@ -117,7 +117,14 @@ impl SessionChannel {
     }
 
     /// Starts the session, once; false where one runs already.
-    pub fn start(&mut self, what: What, caller: &Arc<Caller>, sessions: &Arc<Sessions>, login: &Login) -> bool {
+    pub fn start(
+        &mut self,
+        what: What,
+        caller: &Arc<Caller>,
+        sessions: &Arc<Sessions>,
+        login: &Login,
+        unwanted: watch::Receiver<u32>,
+    ) -> bool {
         let Some(Idle { writer, signals, place }) = self.idle.take() else { return false };
         let size = *self.sizes.borrow();
         let request = Request {
@@ -130,13 +137,18 @@ impl SessionChannel {
             output: Writer::new(writer),
             sizes: self.sizes.subscribe(),
             signals,
-            gone: self.gone.clone(),
+            gone: self.gone.child_token(),
         };
         let (caller, sessions, id, login) = (Arc::clone(caller), Arc::clone(sessions), self.id.clone(), login.clone());
-        let gone = self.gone.clone();
+        let (gone, stop) = (self.gone.clone(), client.gone.clone());
         login.channel_opened();
         tokio::spawn(async move {
-            serve(&caller, &sessions, &id, request, client).await;
+            let served = serve(&caller, &sessions, &id, request, client, &gone);
+            tokio::pin!(served);
+            tokio::select! {
+                () = &mut served => {}
+                () = is_unwanted(&login, unwanted, &stop) => served.await,
+            }
             gone.cancel();
             drop(place);
             login.channel_closed();
@@ -145,20 +157,39 @@ impl SessionChannel {
     }
 }
 
-async fn serve(caller: &Caller, sessions: &Arc<Sessions>, id: &SessionId, request: Request, client: Client<Writer>) {
+/// Stops a session whose output the client has nowhere to write to, and returns then. Which channel it is can only be
+/// known where it is the only one; among several, the session goes on until its program ends.
+async fn is_unwanted(login: &Login, mut unwanted: watch::Receiver<u32>, stop: &CancellationToken) {
+    unwanted.mark_unchanged();
+    while unwanted.changed().await.is_ok() {
+        if login.channels() == 1 {
+            return stop.cancel();
+        }
+    }
+    std::future::pending().await
+}
+
+async fn serve(
+    caller: &Caller,
+    sessions: &Arc<Sessions>,
+    id: &SessionId,
+    request: Request,
+    client: Client<Writer>,
+    gone: &CancellationToken,
+) {
     let newline = if request.terminal.is_some() { "\r\n" } else { "\n" };
-    let (gone, writer) = (client.gone.clone(), client.output.clone());
+    let writer = client.output.clone();
     let exit = sessions.run(caller, id, request, client).await;
     let farewell = async {
-        let status = match exit {
-            Exit::Status(status) => status,
+        match exit {
+            Exit::Status(status) => writer.half.exit_status(status).await.map_err(|_| ClientGone)?,
             Exit::Failed(failure) => {
                 writer.stderr(Bytes::from(failure.line(id) + newline)).await?;
-                FAILURE_STATUS
+                writer.half.exit_status(FAILURE_STATUS).await.map_err(|_| ClientGone)?;
             }
-            Exit::ClientLeft => return Err(ClientGone),
-        };
-        writer.half.exit_status(status).await.map_err(|_| ClientGone)?;
+            // Without a status, as sshd does for a program that its closed output has killed.
+            Exit::ClientLeft => {}
+        }
         writer.finish().await
     };
     tokio::select! {

@@ -137,7 +137,10 @@ impl Connection {
         let Some((caller, _)) = &self.welcome else { return false };
         let caller = Arc::clone(caller);
         let (sessions, login) = (Arc::clone(&self.server.sessions), self.login.clone());
-        self.session(channel).is_some_and(|session| session.start(what, &caller, &sessions, &login))
+        let Some(unwanted) = self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.observed().unwanted()) else {
+            return false;
+        };
+        self.session(channel).is_some_and(|session| session.start(what, &caller, &sessions, &login, unwanted))
     }
 }
 

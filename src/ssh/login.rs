@@ -55,6 +55,10 @@ impl Gatekeeper {
         self.observed.watch();
     }
 
+    pub fn observed(&self) -> &Arc<Observed> {
+        &self.observed
+    }
+
     /// `none` asks which methods there are; it is worth a line only if nothing follows.
     pub async fn none(&mut self, user: &str) -> Auth {
         self.user = user.to_owned();
@@ -119,7 +123,6 @@ impl Gatekeeper {
         self.tried = true;
         self.login.accept();
         self.place.logged_in();
-        self.observed.forget();
         tracing::info!(connection = %self.id, subject = identity.subject(), "logged in");
         let caller = Caller {
             connection: self.id.clone(),

@@ -1,9 +1,12 @@
-//! What russh refuses before it asks us, so that the audit trail has it.
+//! What russh tells nobody but its log: certificates that it refuses by itself, and clients that take no more output.
 //!
 //! russh looks at a certificate's dates and at its signature by itself, and refuses without any callback: the login
 //! ends, and only a line in russh's log says why. That line is written in the task of the connection, whose id we know.
 //! So a subscriber layer watches for just these two lines and counts them for the connection whose task they come
 //! from; `login` takes the counts whenever it is asked something next, and at the connection's end.
+//!
+//! The other line is of `eow@openssh.com` (OpenSSH's PROTOCOL, section 2.1): `ssh host yes | head -1` sends it when `head`
+//! has gone, and goes on taking and dropping bytes for ever. russh knows no such request, and says only that.
 //!
 //! The texts belong to the russh that Cargo.toml pins; a test with real certificates notices when they change.
 
@@ -12,6 +15,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use tokio::sync::watch;
 use tokio::task;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -25,6 +29,9 @@ const LINES: [(&str, &str); 2] = [
     ("Certificate signature is invalid", "certificate_bad_signature"),
 ];
 
+/// A client that has nowhere to write a channel's output to any more. Which channel, russh does not say.
+const END_OF_WRITE: &str = "unknown channel request eow@openssh.com";
+
 /// The connections that are being watched, by their task.
 static CONNECTIONS: LazyLock<Mutex<HashMap<task::Id, Arc<Observed>>>> = LazyLock::new(Mutex::default);
 
@@ -32,6 +39,7 @@ static CONNECTIONS: LazyLock<Mutex<HashMap<task::Id, Arc<Observed>>>> = LazyLock
 #[derive(Debug, Default)]
 pub struct Observed {
     counts: [AtomicU32; LINES.len()],
+    unwanted: watch::Sender<u32>,
     task: Mutex<Option<task::Id>>,
 }
 
@@ -41,6 +49,11 @@ impl Observed {
         let Some(id) = task::try_id() else { return };
         *lock(&self.task) = Some(id);
         lock(&CONNECTIONS).insert(id, Arc::clone(self));
+    }
+
+    /// Changes each time that the client takes no more output of some channel.
+    pub fn unwanted(&self) -> watch::Receiver<u32> {
+        self.unwanted.subscribe()
     }
 
     pub fn forget(&self) {
@@ -72,24 +85,27 @@ impl Observer {
 
 impl<S: Subscriber> Layer<S> for Observer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line(None);
+        let mut line = Line(String::new());
         event.record(&mut line);
-        if let (Some(index), Some(task)) = (line.0, task::try_id())
-            && let Some(observed) = lock(&CONNECTIONS).get(&task)
-        {
-            observed.counts[index].fetch_add(1, Ordering::Relaxed);
+        let refusal = LINES.iter().position(|(known, _)| line.0 == *known);
+        if refusal.is_none() && line.0 != END_OF_WRITE {
+            return;
+        }
+        let Some(observed) = task::try_id().and_then(|task| lock(&CONNECTIONS).get(&task).cloned()) else { return };
+        match refusal {
+            Some(index) => drop(observed.counts[index].fetch_add(1, Ordering::Relaxed)),
+            None => observed.unwanted.send_modify(|count| *count = count.wrapping_add(1)),
         }
     }
 }
 
-/// Finds which of `LINES` a message is.
-struct Line(Option<usize>);
+/// An event's message.
+struct Line(String);
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            let text = format!("{value:?}");
-            self.0 = LINES.iter().position(|(line, _)| text == *line);
+            self.0 = format!("{value:?}");
         }
     }
 }

@@ -60,6 +60,11 @@ impl Login {
         self.shared.channels.send_modify(|open| *open -= 1);
     }
 
+    /// Channels that are being served.
+    pub fn channels(&self) -> usize {
+        *self.shared.channels.borrow()
+    }
+
     /// Waits until no channel is open.
     pub async fn idle(&self) {
         // The sender lives as long as `self`.

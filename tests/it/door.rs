@@ -116,3 +116,18 @@ fn the_audit_trail_tells_the_whole_way() {
     let end = of_this.clone().find(|event| event["event"] == "process_ended").expect("just seen");
     assert_eq!((&end["status"], &end["code"], &end["subject"]), (&3.into(), &"exited".into(), &"dev".into()));
 }
+
+#[test]
+fn a_client_that_takes_no_more_output_ends_the_program() {
+    let house = House::open();
+    let mut client = house.client("ssh");
+    let client = client.args(["demo.web@porthole", "yes"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut client = client.spawn().expect("ssh starts");
+    let mut output = client.stdout.take().expect("piped");
+    crate::house::read_until(&mut output, "y\n");
+    // As `head -1` does.
+    drop(output);
+    client.wait().expect("a child of ours");
+    let ended = house.await_audit("container's end", |event| event["event"] == "container_ended");
+    assert_eq!(ended["code"], "terminated", "{}", house.log());
+}

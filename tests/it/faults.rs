@@ -36,11 +36,12 @@ impl Fragile {
         House::build(Plan { kubeconfig: Some(self.kubeconfig.clone()), ..Plan::default() })
     }
 
-    /// The line of the kubeconfig with this key.
+    /// The first value of the kubeconfig with this key, in block or flow style.
     fn value(&self, key: &str) -> String {
         let text = std::fs::read_to_string(&self.kubeconfig).expect("readable");
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(key)).expect("a kubeconfig has it");
-        line.trim().trim_matches('"').to_owned()
+        let (_, rest) = text.split_once(key).expect("a kubeconfig has it");
+        let end = rest.find([',', '}', '\n']).unwrap_or(rest.len());
+        rest[..end].trim().trim_matches('"').to_owned()
     }
 
     fn server(&self) -> String {
