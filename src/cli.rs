@@ -32,7 +32,7 @@ enum Command {
     /// Run the bastion.
     Serve(Serve),
     /// Ask the policy a question, and see which rule decides.
-    Check(Question),
+    Check(Box<Question>),
     /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
     Playground(Playground),
     /// A process of the playground's; not for people.

@@ -195,7 +195,7 @@ mod tests {
     fn what_only_looks_like_a_marker_is_data() {
         let own = prefix(SECRET);
         for near in [
-            format!("\x1eporthole:other:0\x1e"),
+            "\x1eporthole:other:0\x1e".to_owned(),
             format!("{own}\x1e"),
             format!("{own}x\x1e"),
             format!("{own}1"),

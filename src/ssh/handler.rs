@@ -158,7 +158,8 @@ fn writer(channel: Channel<Msg>) -> ChannelWriteHalf<Msg> {
 }
 
 fn answer(channel: ChannelId, session: &mut Session, success: bool) -> Result<(), ConnectionError> {
-    Ok(if success { session.channel_success(channel)? } else { session.channel_failure(channel)? })
+    let answered = if success { session.channel_success(channel) } else { session.channel_failure(channel) };
+    answered.map_err(ConnectionError::from)
 }
 
 impl Handler for Connection {

@@ -54,13 +54,18 @@ pub fn playground(root: &Path) -> Cluster {
         .spawn()
         .expect("the program starts");
     let lifeline = child.stdin.take();
-    let mut greeting = BufReader::new(child.stdout.take().expect("piped"));
+    let output = child.stdout.take().expect("piped");
+    let mut greeting = BufReader::new(output);
     let mut line = String::new();
     while !line.contains("ssh -F") {
         line.clear();
         assert!(greeting.read_line(&mut line).expect("readable") > 0, "the playground ended before it was ready");
     }
-    std::thread::spawn(move || std::io::copy(&mut greeting, &mut std::io::sink()));
+    std::thread::spawn(move || {
+        // Its output ends with it.
+        let _ = std::io::copy(&mut greeting, &mut std::io::sink());
+        child.wait()
+    });
     Cluster {
         kubeconfig: root.join("kubeconfig"),
         tools: "playground/tools:1".to_owned(),
@@ -95,8 +100,10 @@ pub struct Plan {
     /// In place of the shared cluster's.
     pub kubeconfig: Option<PathBuf>,
     /// Runs in the folder before the server starts.
-    pub before: Option<Box<dyn FnOnce(&Path)>>,
+    pub before: Option<Preparation>,
 }
+
+type Preparation = Box<dyn FnOnce(&Path)>;
 
 impl House {
     /// A house as most tests want it: one CA, one person `dev` in group `developers`, who may do everything in the
