@@ -11,11 +11,13 @@ use crate::config;
 use crate::target::TargetName;
 
 mod api;
+mod attach;
 mod cache;
 mod container;
 mod error;
 mod hangup;
 mod marker;
+mod output;
 mod pod;
 mod process;
 mod resolve;
@@ -29,7 +31,8 @@ mod tunnel;
 use api::ApiServer;
 use cache::Cache;
 pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
-pub use process::{Chunk, Control, End, Input, Launch, Output, Process, Program, WindowSize};
+pub use output::{Chunk, Output};
+pub use process::{Control, End, Input, Launch, Process, Program, WindowSize};
 pub use resolve::Target;
 pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
 
@@ -77,7 +80,7 @@ impl Cluster {
             return Err(StartError::new(obstacle.code, obstacle.person.clone()));
         }
         let running = container::start(&self.api, &self.cache, grant, &launch, self.start_deadline).await?;
-        process::attach(&self.api, grant, launch, running, self.start_deadline).await
+        attach::attach(&self.api, grant, launch, running, self.start_deadline).await
     }
 
     /// Connects to a port of the pod, for a grant to forward.

@@ -53,6 +53,9 @@ pub(super) struct Kept<K, V> {
     trouble: watch::Sender<Option<String>>,
 }
 
+/// How an object is read: its key, and its short form unless it is of no use.
+type Read<O, K, V> = fn(&O) -> Option<(K, Option<V>)>;
+
 /// The pods that somebody waits for, by uid.
 #[derive(Debug, Default)]
 struct Followed(Mutex<HashMap<String, watch::Sender<Sight>>>);
@@ -185,14 +188,9 @@ impl Cache {
         }));
     }
 
-    #[allow(clippy::type_complexity, reason = "one line of the signature, used nowhere else")]
-    /// Keeps what `read` makes of each object: its key, and its short form unless it is of no use.
-    fn watch<O, K, V>(
-        self: &Arc<Self>,
-        client: &Client,
-        kept: fn(&Cache) -> &Kept<K, V>,
-        read: fn(&O) -> Option<(K, Option<V>)>,
-    ) where
+    /// Keeps what `read` makes of each object.
+    fn watch<O, K, V>(self: &Arc<Self>, client: &Client, kept: fn(&Cache) -> &Kept<K, V>, read: Read<O, K, V>)
+    where
         O: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         K: Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,

@@ -27,9 +27,11 @@ const SIGNALS: [&str; 13] =
 const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
 /// From a script's end to the status that says the container has terminated; the kubelet takes up to some seconds.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(8);
-/// Tries to end a container, and the pause between two where the API server is away: about a minute in all.
+/// Tries to end a container, and the pause after the first where the API server is away; doubled up to the longest. About a
+/// minute in all.
 const END_TRIES: u32 = 12;
-const END_PAUSE: Duration = Duration::from_secs(4);
+const END_PAUSE: Duration = Duration::from_millis(500);
+const END_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Where a process is.
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub(super) async fn signal(api: &ApiServer, place: &Place, name: &str) -> Result
 
 /// Ends every process of the container, and with them the container; false where it was not seen to end.
 pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) -> bool {
+    let mut away = END_PAUSE;
     for _ in 0..END_TRIES {
         if ended(&follow, place) {
             return true;
@@ -61,7 +64,9 @@ pub(super) async fn end(api: &ApiServer, place: &Place, mut follow: Follow) -> b
             Ok(()) => STATUS_TIMEOUT,
             Err(error) => {
                 tracing::debug!(container = place.container, pod = place.pod, %error, "cannot end the container yet");
-                END_PAUSE
+                let pause = away;
+                away = (away * 2).min(END_PAUSE_MAX);
+                pause
             }
         };
         let over = follow.until(|sight| is_over(sight, place).then_some(()));

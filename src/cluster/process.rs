@@ -7,44 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Resource as _;
-use kube::api::AttachParams;
-use rand::RngExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::api::{ApiServer, is_passing};
+use super::api::ApiServer;
 use super::cache::{Follow, Sight};
-use super::container::Running;
-use super::error::{Lost, Refused, StartError};
+use super::error::{Lost, StartError};
 use super::hangup::{self, Place};
-use super::marker::{Markers, Piece};
+use super::output::{Finish, Output};
 use super::pod::State;
-use super::script::{COMMAND_MAX_BYTES, GO, Order};
-use super::stream::{self, Came, StreamEnd, StreamReceiver, StreamSender};
+use super::script::COMMAND_MAX_BYTES;
+use super::stream::StreamSender;
 use crate::audit::SessionId;
-use crate::authorize::Grant;
 use crate::config;
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const STATUS: u8 = 3;
+pub(super) const STDIN: u8 = 0;
 const RESIZE: u8 = 4;
 /// v5: the byte that follows is the channel that has ended.
 const CLOSE: u8 = 255;
 /// A terminal's end of input (VEOF): attach has no other for it, and its own would end the output.
 const CTRL_D: &[u8] = &[0x04];
-/// How long bytes that may be the beginning of a marker are kept back. The wrapper says its markers in one write.
-const HOLD: Duration = Duration::from_millis(100);
-/// Where the API server cannot pass the end of stdin on: this long without output and the stream is closed.
-const V4_SILENCE: Duration = Duration::from_secs(5);
 /// The kubelet reports the end of a container within a second or two, where nothing is wrong.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between tries to attach.
-const ATTACH_PAUSE: Duration = Duration::from_millis(200);
-
 /// What to start.
 pub struct Launch<'a> {
     pub session: &'a SessionId,
@@ -89,14 +73,14 @@ pub struct Process {
 
 /// The process's stdin. Dropping it does not end it.
 pub struct Input {
-    stream: StreamSender,
-    ending: InputEnd,
-    ended: Arc<watch::Sender<bool>>,
+    pub(super) stream: StreamSender,
+    pub(super) ending: InputEnd,
+    pub(super) ended: watch::Sender<bool>,
 }
 
 /// How the end of stdin is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputEnd {
+pub(super) enum InputEnd {
     /// By a message of v5.
     Message,
     /// By Ctrl-D.
@@ -105,32 +89,14 @@ enum InputEnd {
     Impossible,
 }
 
-/// The process's stdout and stderr. Dropping it closes the stream.
-pub struct Output {
-    stream: StreamReceiver,
-    markers: Markers,
-    status: Option<u32>,
-    /// What the API server said at the end.
-    said: Option<Bytes>,
-    finish: watch::Sender<Option<Finish>>,
-    /// Whether the input has ended where that cannot be told; none where it can.
-    input_ended: Option<watch::Receiver<bool>>,
-}
-
 /// Everything but the bytes. Clones act on the same process.
 #[derive(Clone)]
 pub struct Control {
-    api: ApiServer,
-    place: Arc<Place>,
-    follow: Follow,
-    stream: StreamSender,
-    finish: watch::Receiver<Option<Finish>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Chunk {
-    Stdout(Bytes),
-    Stderr(Bytes),
+    pub(super) api: ApiServer,
+    pub(super) place: Arc<Place>,
+    pub(super) follow: Follow,
+    pub(super) stream: StreamSender,
+    pub(super) finish: watch::Receiver<Option<Finish>>,
 }
 
 /// How a process ended.
@@ -143,33 +109,6 @@ pub enum End {
     Lost {
         detail: String,
     },
-}
-
-/// How the output ended.
-#[derive(Debug, Clone)]
-enum Finish {
-    /// The wrapper said the status.
-    Told(u32),
-    /// The stream ended as it should, but the wrapper said nothing: something killed it.
-    Untold,
-    Broken(String),
-}
-
-/// Attaches to a container that runs, hands it its order, and returns when it has begun.
-pub(super) async fn attach(
-    api: &ApiServer,
-    grant: &Grant,
-    launch: Launch<'_>,
-    running: Running,
-    deadline: Duration,
-) -> Result<Process, StartError> {
-    let container = running.name.clone();
-    let begun = begin(api, grant, launch, running);
-    let begun = tokio::time::timeout(deadline, begun).await.unwrap_or_else(|_| {
-        let person = format!("the debug container did not answer within {deadline:?}: try again");
-        Err(StartError::new("timeout", person))
-    });
-    begun.map_err(|error| error.in_container(&container))
 }
 
 /// What can be refused before anything is started.
@@ -185,116 +124,10 @@ pub(super) fn check(program: &Program) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Running) -> Result<Process, StartError> {
-    let terminal = launch.terminal.is_some();
-    let connection = connect(api, grant, &running, terminal).await?;
-    let ending = match terminal {
-        true => InputEnd::Terminal,
-        false if connection.supports_stream_close() => InputEnd::Message,
-        false => InputEnd::Impossible,
-    };
-    let (stream, receiver) = stream::carry(connection).await;
-
-    let secret = secret();
-    let size = launch.terminal.as_ref().map(|sizes| *sizes.borrow());
-    if let Some(size) = size {
-        stream.send_latest(RESIZE, &resize(size));
-    }
-    let order = Order {
-        secret: &secret,
-        program: &launch.program,
-        shell: launch.profile.shell.as_deref(),
-        size,
-        image: &launch.profile.image,
-        profile_name: launch.profile_name,
-        session: &launch.session.to_string(),
-    };
-    let (finish, finished) = watch::channel(None);
-    let (ended, ended_seen) = watch::channel(false);
-    let mut output = Output {
-        stream: receiver,
-        markers: Markers::new(&secret),
-        status: None,
-        said: None,
-        finish,
-        input_ended: (ending == InputEnd::Impossible).then_some(ended_seen),
-    };
-    let lost = |lost: Lost| {
-        StartError::new("lost", "the connection to the pod was lost: try again").detailed(lost.to_string())
-    };
-    // Both at once: a terminal echoes what it is sent, and stops taking when nobody takes the echo.
-    let send = async {
-        stream.send(STDIN, order.lines().into()).await.map_err(lost)?;
-        std::future::pending::<Result<u32, StartError>>().await
-    };
-    let wrapper = tokio::select! {
-        wrapper = output.begin() => wrapper?,
-        failed = send => failed?,
-    };
-    if !terminal {
-        stream.send(STDIN, Bytes::from_static(GO)).await.map_err(lost)?;
-    }
-    let target = grant.target();
-    let place = Place {
-        namespace: target.namespace().to_owned(),
-        pod: target.pod().to_owned(),
-        container: running.name.clone(),
-        wrapper,
-    };
-    let control = Control {
-        api: api.clone(),
-        place: Arc::new(place),
-        follow: running.follow,
-        stream: stream.clone(),
-        finish: finished,
-    };
-    // It may have changed since.
-    if let Some(now) = launch.terminal.as_ref().map(|sizes| *sizes.borrow()).filter(|now| Some(*now) != size) {
-        control.resize(now);
-    }
-    let input = Input { stream, ending, ended: Arc::new(ended) };
-    Ok(Process { input, output, control, container: running.name, image: launch.profile.image.clone(), terminal })
-}
-
-async fn connect(
-    api: &ApiServer,
-    grant: &Grant,
-    running: &Running,
-    terminal: bool,
-) -> Result<kube::client::Connection, StartError> {
-    let target = grant.target();
-    let parameters = AttachParams::default().container(&running.name).stdin(true).stderr(!terminal).tty(terminal);
-    let url = Pod::url_path(&(), Some(target.namespace()));
-    loop {
-        let request = kube::core::Request::new(&url).attach(target.pod(), &parameters).map_err(|error| {
-            StartError::new("rejected", "porthole cannot ask for this container").detailed(error.to_string())
-        })?;
-        match api.client().connect(request).await {
-            Ok(connection) => return Ok(connection),
-            // The kubelet says so also of a container that it has only just started.
-            Err(error) if is_passing(&error) || is_early(&error) => {
-                if let State::Terminated { .. } = running.follow.sight().pod().state(&running.name) {
-                    return Err(Refused::new(&error, "attaching to the debug container").into());
-                }
-                tokio::time::sleep(ATTACH_PAUSE).await;
-            }
-            Err(error) => return Err(Refused::new(&error, "attaching to the debug container").into()),
-        }
-    }
-}
-
-fn is_early(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 500 && status.message.contains("not found in pod"))
-}
-
-/// 128 bits in the alphabet of names.
-fn secret() -> String {
-    let mut rng = rand::rng();
-    (0..26).map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(rng.random::<u8>() & 31)])).collect()
-}
-
-fn resize(size: WindowSize) -> Vec<u8> {
-    json!({"Width": size.columns, "Height": size.rows}).to_string().into_bytes()
+/// Sends a terminal's size. Never waits; of several the last one wins.
+pub(super) fn send_size(stream: &StreamSender, size: WindowSize) {
+    let message = json!({"Width": size.columns, "Height": size.rows}).to_string();
+    stream.send_latest(RESIZE, message.as_bytes());
 }
 
 impl Input {
@@ -319,104 +152,10 @@ impl Input {
     }
 }
 
-impl Output {
-    /// The next piece; none when the output has ended, and `Control::exit` will say how. Safe to be given up while it
-    /// waits.
-    pub async fn next(&mut self) -> Option<Chunk> {
-        if self.finish.borrow().is_some() {
-            return None;
-        }
-        loop {
-            match self.markers.next() {
-                Some(Piece::Data(bytes)) => return Some(Chunk::Stdout(bytes)),
-                // Nobody but the wrapper knows the secret, so this is no data, wherever it stands. A process that it
-                // leaves behind may write on.
-                Some(Piece::Marker(status)) => self.status = Some(status),
-                None => match self.receive().await {
-                    Some(Came::Message { channel: STDOUT, bytes }) => self.markers.push(bytes),
-                    Some(Came::Message { channel: STDERR, bytes }) if !bytes.is_empty() => {
-                        return Some(Chunk::Stderr(bytes));
-                    }
-                    Some(Came::Message { channel: STATUS, bytes }) => self.said = Some(bytes),
-                    Some(Came::Message { .. }) => {}
-                    Some(Came::End(end)) => match self.markers.release() {
-                        // The end comes again.
-                        Some(bytes) => return Some(Chunk::Stdout(bytes)),
-                        None => {
-                            self.finish.send_replace(Some(self.finish(end)));
-                            return None;
-                        }
-                    },
-                    None => return self.markers.release().map(Chunk::Stdout),
-                },
-            }
-        }
-    }
-
-    /// The next message; none if what is held has been held long enough.
-    async fn receive(&mut self) -> Option<Came> {
-        if self.markers.holds() {
-            return tokio::time::timeout(HOLD, self.stream.next()).await.ok();
-        }
-        let Some(input_ended) = &mut self.input_ended else { return Some(self.stream.next().await) };
-        let silence = async {
-            let _ = input_ended.wait_for(|ended| *ended).await;
-            tokio::time::sleep(V4_SILENCE).await;
-        };
-        tokio::select! {
-            came = self.stream.next() => Some(came),
-            () = silence => {
-                let why = "this api server cannot pass on the end of stdin (it speaks only v4.channel.k8s.io)";
-                Some(Came::End(StreamEnd::Broken(why.to_owned())))
-            }
-        }
-    }
-
-    /// Reads up to the wrapper's first word, its process id. What comes before is a terminal's echo.
-    async fn begin(&mut self) -> Result<u32, StartError> {
-        // A shell that fails says why on stderr, and there is little of it.
-        let mut complaint = Vec::new();
-        loop {
-            match self.markers.next() {
-                Some(Piece::Marker(wrapper)) => return Ok(wrapper),
-                Some(Piece::Data(_)) => {}
-                None => match self.stream.next().await {
-                    Came::Message { channel: STDOUT, bytes } => self.markers.push(bytes),
-                    Came::Message { channel: STDERR, bytes } if complaint.len() < 1024 => {
-                        complaint.extend_from_slice(&bytes)
-                    }
-                    Came::Message { .. } => {}
-                    Came::End(end) => {
-                        let complaint = String::from_utf8_lossy(&complaint).into_owned();
-                        let person = "the debug container ended before it could be used: try again";
-                        let detail = format!("the wrapper did not begin: {end:?}: {complaint}");
-                        return Err(StartError::new("container_ended", person).detailed(detail));
-                    }
-                },
-            }
-        }
-    }
-
-    fn finish(&self, end: StreamEnd) -> Finish {
-        match (self.status, end) {
-            (Some(status), _) => Finish::Told(status),
-            (None, StreamEnd::Broken(why)) => Finish::Broken(why),
-            (None, StreamEnd::Closed) => match &self.said {
-                Some(said) if !is_success(said) => Finish::Broken(String::from_utf8_lossy(said).into_owned()),
-                _ => Finish::Untold,
-            },
-        }
-    }
-}
-
-fn is_success(status: &[u8]) -> bool {
-    serde_json::from_slice::<kube::core::Status>(status).is_ok_and(|status| status.is_success())
-}
-
 impl Control {
     /// Never waits; of several sizes the last one wins.
     pub fn resize(&self, size: WindowSize) {
-        self.stream.send_latest(RESIZE, &resize(size));
+        send_size(&self.stream, size);
     }
 
     /// Sends a signal by its SSH name (`INT`, `TERM`, …; RFC 4254 section 6.10) to the program.

@@ -136,14 +136,21 @@ fn find(cache: &Cache, namespace: &str, name: &str) -> Option<Found> {
         return Some(Found::Pod(pod));
     }
     let here = |pod: &PodState| pod.namespace == namespace;
-    let of_workload = cache.pods.find(|_, pod| here(pod) && top(cache, pod).is_some_and(|owner| owner.name == name));
-    if !of_workload.is_empty() {
-        return Some(Found::Several(of_workload));
+    let owned = cache.pods.find(|_, pod| here(pod) && top(cache, pod).is_some_and(|owner| owner.name == name));
+    let kind = |pod: &PodState| top(cache, pod).map(|owner| rank(&owner.kind));
+    if let Some(first) = owned.iter().filter_map(|pod| kind(pod)).min() {
+        return Some(Found::Several(owned.into_iter().filter(|pod| kind(pod).as_ref() == Some(&first)).collect()));
     }
     let selector = cache.services.get(&key)?;
     let selected = |pod: &PodState| selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
     let of_service = cache.pods.find(|_, pod| here(pod) && selected(pod));
     (!of_service.is_empty()).then_some(Found::Several(of_service))
+}
+
+/// Two workloads of one name and different kinds: the kind that serves goes first, and it is always the same one.
+fn rank(kind: &str) -> (usize, String) {
+    let known = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"];
+    (known.iter().position(|known| *known == kind).unwrap_or(known.len()), kind.to_owned())
 }
 
 /// The owner that a person knows: a ReplicaSet and a Job stand between the pod and its Deployment or CronJob, and only

@@ -40,10 +40,11 @@ pub(super) fn entrypoint() -> Vec<String> {
         "trap : INT QUIT\n\
          trap 'exit {FAILURE_STATUS}' ALRM\n\
          (exec >/dev/null 2>&1; trap 'kill -9 $!; wait $!; exit' TERM; sleep {WATCHDOG_SECONDS} & wait $! && kill -s ALRM $$) &\n\
-         w=$! r=\n\
+         w=$! r= o=\n\
          stty -echo 2>/dev/null\n\
-         while :; do IFS= read -r l || exit {FAILURE_STATUS}; [ \"$l\" ] || break; r=$r$l; done\n\
+         while IFS= read -r l; do [ \"$l\" ] || {{ o=1; break; }}; r=$r$l; done\n\
          {{ kill $w; wait $w; }} 2>/dev/null\n\
+         [ \"$o\" ] || exit {FAILURE_STATUS}\n\
          r=`printf %b \"$r\"`\n\
          eval \"$r\""
     );

@@ -525,12 +525,20 @@ async fn the_pods_ports_are_reached_and_nothing_else() {
 async fn names_mean_pods_workloads_and_services() {
     let world = world!();
     let resolve = |place: &str, subject: &str| world.cluster.resolve(&place_name(place), subject);
+    // Both pods are ready at some time.
+    let began = Instant::now();
+    loop {
+        let pods: std::collections::BTreeSet<_> =
+            (0..32).map(|person| resolve("demo.web", &format!("p{person}")).unwrap().pod().to_owned()).collect();
+        if pods.len() == 2 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "people do not spread over the pods: {pods:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let first = resolve("demo.web", "alice").unwrap();
     assert_eq!(first.workload(), Some("Deployment/web"));
     assert_eq!(resolve("demo.web", "alice").unwrap().pod(), first.pod());
-    let pods: std::collections::BTreeSet<_> =
-        (0..32).map(|person| resolve("demo.web", &format!("p{person}")).unwrap().pod().to_owned()).collect();
-    assert_eq!(pods.len(), 2, "people spread over the pods");
     assert_eq!(resolve(&format!("demo.{}", first.pod()), "bob").unwrap().pod(), first.pod());
     assert_eq!(resolve("demo.db", "alice").unwrap().pod(), "db-0");
     assert_eq!(resolve("demo.db-0", "alice").unwrap().workload(), Some("StatefulSet/db"));
