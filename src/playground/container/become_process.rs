@@ -147,6 +147,8 @@ fn execute(words: &[String], env: Vec<(String, String)>) -> io::Error {
     let Some((program, arguments)) = words.split_first() else {
         return io::Error::other("args must not be empty");
     };
+    // What cannot be mended here would fail a program later, if at all.
+    let _ = default_signals();
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
     let error = match find(program, path) {
         Some(found) => Command::new(found).arg0(program).args(arguments).env_clear().envs(env).exec(),
@@ -159,6 +161,19 @@ fn execute(words: &[String], env: Vec<(String, String)>) -> io::Error {
         _ => error.to_string(),
     };
     unstartable(program, &format!("stat {program}: {reason}"))
+}
+
+/// Gives the program the default action for what a keyboard sends, as a container runtime does. Whoever started us may
+/// have left it ignored (a shell does, for what it runs in the background), and ignored signals survive an exec; signals
+/// with a handler do not.
+fn default_signals() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup(), SignalKind::terminate()] {
+        drop(signal(kind)?);
+    }
+    Ok(())
 }
 
 /// As runc words it.
