@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test lint fuzz e2e cluster-up cluster-down bench clean
+.PHONY: help run test needs lint fuzz e2e cluster-up cluster-down bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,8 +12,11 @@ run: ## Build, and start the playground: an emulated cluster with Porthole befor
 	$(CARGO) build --locked
 	target/debug/porthole playground
 
-test: ## All tests, on the emulated cluster; needs an OpenSSH client
+test: needs ## All tests, on the emulated cluster
 	$(CARGO) test --locked
+
+needs:
+	@tests/needs
 
 lint: ## Formatting, clippy without warnings, licences and duplicates of dependencies
 	$(CARGO) fmt --check
@@ -25,7 +28,7 @@ fuzz: ## Each fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
 	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
 	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
-CLUSTER := $(CURDIR)/target/cluster
+export PORTHOLE_CLUSTER_STATE ?= $(CURDIR)/target/cluster
 
 cluster-up: ## Build and start a real Kubernetes of one node, below target/cluster; needs root and Go
 	tests/cluster/up
@@ -33,13 +36,13 @@ cluster-up: ## Build and start a real Kubernetes of one node, below target/clust
 cluster-down: ## Stop it, and leave nothing of it running
 	tests/cluster/down
 
-e2e: cluster-up ## The tests again, on the real Kubernetes, with the rights of deploy/ and no more
-	export PORTHOLE_TEST_KUBECONFIG=$(CLUSTER)/porthole.kubeconfig; \
-	$(CARGO) test --locked --test it -- --test-threads=2 --skip faults:: --skip playground:: && \
-	$(CARGO) test --locked --test it -- --test-threads=1 faults::
+e2e: needs cluster-up ## The tests again, on the real Kubernetes, with the rights of deploy/ and no more
+	export PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig; \
+	$(CARGO) test --locked --test it -- --test-threads=2 --skip faults:: --skip deployed:: --skip playground:: && \
+	$(CARGO) test --locked --test it -- --test-threads=1 faults:: deployed::
 
 bench: cluster-up ## Porthole beside kubectl on the real Kubernetes; the table goes to target/bench
-	PORTHOLE_CLUSTER_STATE=$(CLUSTER) PORTHOLE_TEST_KUBECONFIG=$(CLUSTER)/porthole.kubeconfig \
+	PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig \
 	  $(CARGO) bench --locked --bench compare
 
 clean: ## Remove what was built, and the playground's state

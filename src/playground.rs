@@ -17,6 +17,7 @@ mod control;
 mod controller;
 mod discovery;
 mod ephemeral;
+mod event;
 mod fault;
 mod fixtures;
 mod forward;

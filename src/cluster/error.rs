@@ -209,13 +209,15 @@ fn by_rbac(status: &Status) -> bool {
         || status.message.is_empty()
 }
 
-/// Kubernetes' words in one line, shortened.
+/// Kubernetes' words in one line, shortened in the middle: a chain of errors begins with what was tried and ends with why
+/// it failed.
 pub(super) fn brief(message: &str) -> String {
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MESSAGE_MAX_CHARS) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line,
+    let line: Vec<char> = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    if line.len() <= MESSAGE_MAX_CHARS {
+        return line.into_iter().collect();
     }
+    let (start, end) = (&line[..MESSAGE_MAX_CHARS / 2], &line[line.len() - MESSAGE_MAX_CHARS / 2..]);
+    start.iter().chain(&['…']).chain(end).collect()
 }
 
 /// An error with its causes, in one line.

@@ -27,8 +27,9 @@ const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 /// A terminal's end of input (VEOF): attach has no other for it, and its own would end the output.
 const CTRL_D: &[u8] = &[0x04];
-/// The kubelet reports the end of a container within a second or two, where nothing is wrong.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(20);
+/// The kubelet reports the end of a container within a second or two, where nothing is wrong. Where the stream has ended and
+/// the container has not (its runtime was restarted), the person waits for this.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(8);
 /// What to start.
 pub struct Launch<'a> {
     pub session: &'a SessionId,

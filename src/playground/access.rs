@@ -27,6 +27,7 @@ pub(super) fn decide(kind: &str, review: &mut Value) {
             | "replicasets" | "jobs" | "cronjobs" | "nodes",
             "",
         ) => read,
+        ("events", "") => ["list", "watch"].contains(&verb),
         ("selfsubjectaccessreviews" | "subjectaccessreviews", "") => verb == "create",
         _ => false,
     };

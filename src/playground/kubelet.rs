@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, Container, Pod};
 use super::control::Program;
+use super::event::{self, Recorder};
 use super::image;
 use super::output::Taps;
 use super::process::Output;
@@ -25,12 +26,11 @@ use super::{Isolation, controller, pod_status};
 const BACKOFF: [u64; 4] = [0, 1, 5, 10];
 const TERM: i32 = 15;
 
-/// Why a container is not running.
-enum Trouble {
-    /// It waits, for this reason.
-    Waits(&'static str, String),
-    /// It was started and ended at once.
-    Failed(String),
+/// Why a container waits instead of running, in the status's words. (A real kubelet tries again; nothing here would
+/// change by that.)
+struct Trouble {
+    reason: &'static str,
+    message: String,
 }
 
 /// Runs a pod from its creation to its deletion.
@@ -72,6 +72,7 @@ pub(super) async fn run_pod(cluster: Arc<Cluster>, pod: Arc<Pod>) {
         tracing::debug!(pod = pod.key.name, %error, "the pod's directory stays");
     }
     cluster.remove_pod(&pod.uid);
+    event::forget(&cluster, &pod);
     controller::forget(&cluster, &pod);
 }
 
@@ -109,48 +110,35 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
             _ = stop.wait_for(Option::is_some) => return,
             () = cluster.stopping.cancelled() => return,
         };
-        let started = now();
-        let terminated = match outcome {
-            Err(Trouble::Waits(reason, message)) => {
-                report(json!({ "waiting": { "reason": reason, "message": message } }));
-                if reason == "ErrImagePull" {
-                    let image = text(&spec, "/image");
-                    let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
-                    report(json!({ "waiting": { "reason": "ImagePullBackOff", "message": message } }));
+        let container = match outcome {
+            Ok(container) => container,
+            Err(trouble) => {
+                tokio::select! {
+                    () = tell(&cluster, &pod, &spec, ephemeral, trouble) => {}
+                    _ = stop.wait_for(Option::is_some) => {}
+                    () = cluster.stopping.cancelled() => {}
                 }
                 return;
             }
-            Err(Trouble::Failed(message)) => json!({
-                "exitCode": 128,
-                "reason": "StartError",
-                "message": format!(
-                    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc \
-                     create failed: {message}"
-                ),
-                "startedAt": "1970-01-01T00:00:00Z",
-                "finishedAt": now(),
-            }),
-            Ok(container) => {
-                pod.add_container(&name, container.clone());
-                report(json!({ "running": { "startedAt": started } }));
-                if pod.ending() || cluster.stopping.is_cancelled() {
-                    container.process.kill();
-                }
-                let code = container.process.exited().await;
-                container.running.store(false, Ordering::SeqCst);
-                container.gone.cancel();
-                container.taps.ended().await;
-                container.taps.shorten();
-                let reason = if code == 0 { "Completed" } else { "Error" };
-                json!({ "exitCode": code, "reason": reason, "startedAt": started, "finishedAt": now() })
-            }
         };
-        let mut terminated = terminated;
-        terminated["containerID"] = json!(pod_status::container_id(&pod.uid, &name, restarts));
-        let code = terminated["exitCode"].as_i64();
-        report(json!({ "terminated": terminated }));
+        let started = now();
+        pod.add_container(&name, container.clone());
+        report(json!({ "running": { "startedAt": started } }));
+        if pod.ending() || cluster.stopping.is_cancelled() {
+            container.process.kill();
+        }
+        let code = container.process.exited().await;
+        container.running.store(false, Ordering::SeqCst);
+        container.gone.cancel();
+        container.taps.ended().await;
+        container.taps.shorten();
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        let id = pod_status::container_id(&pod.uid, &name, restarts);
+        report(json!({ "terminated": {
+            "exitCode": code, "reason": reason, "startedAt": started, "finishedAt": now(), "containerID": id,
+        } }));
         let policy = cluster.store.read(&pod.key).map_or(String::new(), |pod| text(&pod, "/spec/restartPolicy").into());
-        let again = policy == "Always" || policy == "OnFailure" && code != Some(0);
+        let again = policy == "Always" || policy == "OnFailure" && code != 0;
         if ephemeral || !again || pod.ending() || cluster.stopping.is_cancelled() {
             return;
         }
@@ -170,14 +158,45 @@ async fn run_container(cluster: Arc<Cluster>, pod: Arc<Pod>, spec: Value, epheme
     }
 }
 
+/// Tells why a container waits, when a kubelet would.
+async fn tell(cluster: &Cluster, pod: &Pod, spec: &Value, ephemeral: bool, Trouble { reason, message }: Trouble) {
+    let (name, image) = (text(spec, "/name"), text(spec, "/image"));
+    let recorder = Recorder { cluster, pod, container: name, ephemeral };
+    let report = |reason: &str, message: &str| {
+        let waiting = json!({ "waiting": { "reason": reason, "message": message } });
+        pod_status::set(cluster, pod, name, ephemeral, waiting);
+    };
+    recorder.trouble(image, reason, &message);
+    // The pods that a playground begins with have been there for a while.
+    if ephemeral {
+        tokio::time::sleep(event::status_delay(reason)).await;
+    }
+    report(reason, &message);
+    if reason == "ErrImagePull" {
+        tokio::time::sleep(event::PULL_BACKOFF).await;
+        let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
+        recorder.trouble(image, "ImagePullBackOff", &message);
+        report("ImagePullBackOff", &message);
+    }
+}
+
+/// The container was made and its program does not start.
+fn not_started(why: impl std::fmt::Display) -> Trouble {
+    let message = format!(
+        "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: {why}"
+    );
+    Trouble { reason: "RunContainerError", message }
+}
+
 async fn create(cluster: &Cluster, pod: &Pod, spec: &Value, ephemeral: bool) -> Result<Arc<Container>, Trouble> {
-    let object = cluster.store.read(&pod.key).ok_or_else(|| Trouble::Failed("the pod is gone".into()))?;
-    let image = image::pull(text(spec, "/image")).map_err(|message| Trouble::Waits("ErrImagePull", message))?;
+    let object = cluster.store.read(&pod.key).ok_or_else(|| not_started("the pod is gone"))?;
+    let image = image::pull(text(spec, "/image")).map_err(|message| Trouble { reason: "ErrImagePull", message })?;
     let run = prepare::prepare(cluster, pod, &object, spec, &image)?;
     let target = text(spec, "/targetContainerName");
     let target = if ephemeral && !target.is_empty() {
         Some(pod.running(target).ok_or_else(|| {
-            Trouble::Waits("CreateContainerError", format!("failed to find container {target:?}: not running"))
+            let message = format!("failed to find container {target:?}: not running");
+            Trouble { reason: "CreateContainerError", message }
         })?)
     } else {
         None
@@ -188,8 +207,7 @@ async fn create(cluster: &Cluster, pod: &Pod, spec: &Value, ephemeral: bool) -> 
     }
     let flag = |name: &str| spec.get(name).and_then(Value::as_bool).unwrap_or(false);
     let built_in = !matches!(run.program, Program::Command(_));
-    let failed = |error: std::io::Error| Trouble::Failed(error.to_string());
-    let (process, streams) = cluster.launcher.start(run.clone(), flag("stdin"), &spaces).await.map_err(failed)?;
+    let (process, streams) = cluster.launcher.start(run.clone(), flag("stdin"), &spaces).await.map_err(not_started)?;
     let terminal = match &streams.stdout {
         Some(Output::Terminal(terminal)) => Some(terminal.clone()),
         _ => None,

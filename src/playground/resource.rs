@@ -14,10 +14,11 @@ pub(super) enum Kind {
     Job,
     CronJob,
     Node,
+    Event,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 11] = [
+    pub(super) const ALL: [Kind; 12] = [
         Kind::Namespace,
         Kind::Pod,
         Kind::Service,
@@ -29,6 +30,7 @@ impl Kind {
         Kind::Job,
         Kind::CronJob,
         Kind::Node,
+        Kind::Event,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Kind {
             Kind::Pod => ("Pod", "pods", "v1"),
             Kind::Service => ("Service", "services", "v1"),
             Kind::Node => ("Node", "nodes", "v1"),
+            Kind::Event => ("Event", "events", "v1"),
             Kind::EndpointSlice => ("EndpointSlice", "endpointslices", "discovery.k8s.io/v1"),
             Kind::Deployment => ("Deployment", "deployments", "apps/v1"),
             Kind::StatefulSet => ("StatefulSet", "statefulsets", "apps/v1"),

@@ -6,12 +6,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::house::{Cluster, House, Plan, finish, playground, read_until, text};
+use crate::registry::Registry;
 
 /// A cluster that may be broken.
 struct Fragile {
@@ -23,13 +24,19 @@ struct Fragile {
 
 impl Fragile {
     fn new() -> Fragile {
-        if let Some(kubeconfig) = std::env::var_os("PORTHOLE_TEST_KUBECONFIG").map(PathBuf::from) {
-            let state = kubeconfig.parent().map(PathBuf::from);
-            return Fragile { kubeconfig, state, _playground: None };
+        if let Some(real) = Fragile::real() {
+            return real;
         }
         let folder = tempfile::tempdir().expect("a folder");
         let cluster = playground(&folder.path().join("state"));
         Fragile { kubeconfig: cluster.kubeconfig.clone(), state: None, _playground: Some((folder, cluster)) }
+    }
+
+    /// The real one, if there is one.
+    fn real() -> Option<Fragile> {
+        let kubeconfig = std::env::var_os("PORTHOLE_TEST_KUBECONFIG").map(PathBuf::from)?;
+        let state = kubeconfig.parent().map(PathBuf::from);
+        Some(Fragile { kubeconfig, state, _playground: None })
     }
 
     fn house(&self) -> House {
@@ -51,18 +58,7 @@ impl Fragile {
     /// Kills the API server and starts it again; every connection to it is cut.
     fn restart_api_server(&self) {
         match &self.state {
-            Some(state) => {
-                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/process");
-                let restart = Command::new(script)
-                    .args(["restart", "kube-apiserver", "KILL"])
-                    .env("PORTHOLE_CLUSTER_STATE", state)
-                    .status();
-                assert!(restart.expect("it runs").success());
-                let up = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/up"))
-                    .env("PORTHOLE_CLUSTER_STATE", state)
-                    .output();
-                assert!(up.expect("it runs").status.success());
-            }
+            Some(state) => restart(state, "kube-apiserver"),
             None => self.curl(&["-X", "POST", "-d", r#"{"dropConnections": true}"#], "/playground/faults"),
         }
     }
@@ -85,6 +81,16 @@ impl Fragile {
         curl.args(["-sS", "--fail-with-body", "-H", &header, "-H", "Content-Type: application/json"]).args(arguments);
         let output = finish(curl.arg(format!("{}{path}", self.server())));
         assert!(output.status.success(), "{output:?}");
+    }
+}
+
+/// Kills a program of the real cluster and starts it again; returns when the cluster is as it was.
+fn restart(state: &Path, program: &str) {
+    let scripts = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster"));
+    for script in [&["process", "restart", program, "KILL"][..], &["up"]] {
+        let mut command = Command::new(scripts.join(script[0]));
+        let output = command.args(&script[1..]).env("PORTHOLE_CLUSTER_STATE", state).output().expect("it runs");
+        assert!(output.status.success(), "{script:?}: {output:?}");
     }
 }
 
@@ -122,6 +128,75 @@ fn a_session_whose_api_server_is_killed_ends_with_a_line_and_the_next_one_works(
     assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3), "{}", house.log());
     let ended = house.await_audit("container's end", |event| event["event"] == "container_ended");
     assert_eq!(ended["code"], "terminated", "{}", house.log());
+}
+
+#[test]
+fn a_session_whose_node_restarts_its_programs_ends_with_a_line_and_leaves_nothing() {
+    let Some(cluster @ Fragile { state: Some(state), .. }) = &Fragile::real() else {
+        eprintln!("SKIPPED: a kubelet and a container runtime are a real cluster's: make e2e");
+        return;
+    };
+    for program in ["kubelet", "containerd"] {
+        let house = cluster.house();
+        let busy = Busy::open(&house);
+        restart(state, program);
+        let (status, said) = busy.end();
+        assert_eq!(status, Some(254), "{program}: {said}\n{}", house.log());
+        assert!(said.starts_with("porthole: ") && said.contains("(session "), "{program}: {said}");
+        assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3), "{program}: {}", house.log());
+        let ended = house.await_audit("container's end", |event| event["event"] == "container_ended");
+        assert_eq!(ended["code"], "terminated", "{program}: {}", house.log());
+    }
+}
+
+#[test]
+fn an_image_that_the_nodes_disk_cannot_hold_is_said_so() {
+    let Some(cluster @ Fragile { state: Some(state), .. }) = &Fragile::real() else {
+        eprintln!("SKIPPED: a node with a disk is a real cluster's: make e2e");
+        return;
+    };
+    let registry = Registry::with_layer(8 << 20);
+    let config = format!("[profiles.big]\nimage = \"{}\"\n", registry.image());
+    let house = House::build(Plan { config, kubeconfig: Some(cluster.kubeconfig.clone()), ..Plan::default() });
+    let _full = SmallDisk::under(state.join("containerd/io.containerd.content.v1.content"));
+    let started = Instant::now();
+    let output = house.ssh("demo.db~big", "true");
+    assert_eq!(output.status.code(), Some(254), "{output:?}");
+    // Of a pod that had many events lately a kubelet tells none for a while, and the status is ten seconds late.
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    let line = text(&output.stderr);
+    assert!(line.contains("no space left on device") && line.contains("(session "), "{line}");
+    assert_eq!(house.ssh("demo.db", "exit 3").status.code(), Some(3), "the pod is as usable as before");
+}
+
+/// A disk with what is in a folder and little room for more, in that folder's place until it is dropped.
+struct SmallDisk {
+    folder: PathBuf,
+    disk: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn under(folder: PathBuf) -> SmallDisk {
+        let disk = SmallDisk { folder, disk: tempfile::tempdir().expect("a folder") };
+        let script = "mount -t tmpfs none $2 && cp -a $1/. $2/ && \
+                      used=$(df --output=used -k $2 | tail -1) && mount -o remount,size=$((used + 1024))k $2 && \
+                      mount --bind $2 $1";
+        disk.run(script);
+        disk
+    }
+
+    fn run(&self, script: &str) {
+        let mut shell = Command::new("sh");
+        let output =
+            shell.args(["-c", script, "sh"]).arg(&self.folder).arg(self.disk.path()).output().expect("it runs");
+        assert!(std::thread::panicking() || output.status.success(), "{output:?}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        self.run("umount --lazy $1; umount --lazy $2");
+    }
 }
 
 #[test]

@@ -115,13 +115,7 @@ impl House {
     pub fn build(plan: Plan) -> House {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = |name: &str| folder.path().join(name);
-        for key in ["user_ca", "host_key", "id_ed25519"] {
-            keygen(folder.path(), &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", key]);
-        }
-        keygen(
-            folder.path(),
-            &["-q", "-s", "user_ca", "-I", "dev", "-n", "dev,group:developers", "-V", "+1h", "id_ed25519.pub"],
-        );
+        make_keys(folder.path());
         fs::write(file("policy.toml"), plan.policy.as_deref().unwrap_or(POLICY)).expect("writable");
         let shared = plan.kubeconfig.unwrap_or_else(|| cluster().kubeconfig.clone());
         let config = CONFIG.replace("@KUBECONFIG@", &shared.display().to_string()).replace("@TOOLS@", &cluster().tools);
@@ -147,15 +141,7 @@ impl House {
         let port =
             address.and_then(|address| address.rsplit_once(':')?.1.parse().ok()).expect("an address with a port");
 
-        let host_key = fs::read_to_string(file("host_key.pub")).expect("just made");
-        fs::write(file("known_hosts"), format!("porthole {host_key}")).expect("writable");
-        let root = folder.path().display();
-        let ssh_config = format!(
-            "Host porthole\n HostName 127.0.0.1\n Port {port}\n HostKeyAlias porthole\n UserKnownHostsFile {root}/known_hosts\n \
-             GlobalKnownHostsFile /dev/null\n StrictHostKeyChecking yes\n IdentityFile {root}/id_ed25519\n \
-             CertificateFile {root}/id_ed25519-cert.pub\n IdentitiesOnly yes\n IdentityAgent none\n BatchMode yes\n LogLevel ERROR\n"
-        );
-        fs::write(file("ssh_config"), ssh_config).expect("writable");
+        write_ssh_config(folder.path(), port);
         House { folder, server, _lifeline: lifeline, port, log }
     }
 
@@ -307,6 +293,27 @@ pub fn finish_with(command: &mut Command, input: &[u8]) -> Output {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(input).and_then(|()| std::io::Seek::rewind(&mut file)).expect("writable");
     finish(command.stdin(file))
+}
+
+/// A CA, a host key, and the key of the person `dev` with a certificate.
+pub fn make_keys(folder: &Path) {
+    for key in ["user_ca", "host_key", "id_ed25519"] {
+        keygen(folder, &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", key]);
+    }
+    keygen(folder, &["-q", "-s", "user_ca", "-I", "dev", "-n", "dev,group:developers", "-V", "+1h", "id_ed25519.pub"]);
+}
+
+/// What the person's `ssh` needs to know of a server on this machine with those keys.
+pub fn write_ssh_config(folder: &Path, port: u16) {
+    let host_key = fs::read_to_string(folder.join("host_key.pub")).expect("just made");
+    fs::write(folder.join("known_hosts"), format!("porthole {host_key}")).expect("writable");
+    let root = folder.display();
+    let ssh_config = format!(
+        "Host porthole\n HostName 127.0.0.1\n Port {port}\n HostKeyAlias porthole\n UserKnownHostsFile {root}/known_hosts\n \
+         GlobalKnownHostsFile /dev/null\n StrictHostKeyChecking yes\n IdentityFile {root}/id_ed25519\n \
+         CertificateFile {root}/id_ed25519-cert.pub\n IdentitiesOnly yes\n IdentityAgent none\n BatchMode yes\n LogLevel ERROR\n"
+    );
+    fs::write(folder.join("ssh_config"), ssh_config).expect("writable");
 }
 
 /// `ssh-keygen` in a folder.

@@ -5,6 +5,7 @@
 mod house;
 
 mod certificates;
+mod deployed;
 mod door;
 mod faults;
 mod files;
@@ -14,5 +15,6 @@ mod lifecycle;
 mod playground;
 mod reference;
 mod refusals;
+mod registry;
 mod terminal;
 mod tidy;

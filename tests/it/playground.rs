@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{ContainerState, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, Event, Namespace, Pod};
 use kube::api::{
     Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
@@ -495,9 +495,8 @@ async fn a_container_that_cannot_start_says_why() {
     let waits = |name: &'static str, reason: &'static str| {
         move |pod: &Pod| waiting(pod, name).is_some_and(|(found, _)| found == reason)
     };
-    let pod = playground.wait("demo", &web, waits("image", "ImagePullBackOff")).await;
+    let pod = playground.wait("demo", &web, waits("image", "ErrImagePull")).await;
     let (_, message) = waiting(&pod, "image").unwrap();
-    assert!(message.starts_with("Back-off pulling image \"registry.invalid/nope:1\""), "{message}");
     assert!(message.contains("no such host"), "{message}");
     let root = json!({ "name": "root", "image": "playground/tools:1", "securityContext": { "runAsNonRoot": true } });
     playground.add(&web, root).await.unwrap();
@@ -506,7 +505,31 @@ async fn a_container_that_cannot_start_says_why() {
     assert!(message.starts_with("container has runAsNonRoot and image will run as root (pod: \"web-"), "{message}");
     let command = json!({ "name": "command", "image": "playground/tools:1", "command": ["/no/such"] });
     playground.add(&web, command).await.unwrap();
-    assert_eq!(playground.exit_code(&web, "command").await, 128);
+    let pod = playground.wait("demo", &web, waits("command", "RunContainerError")).await;
+    let (_, message) = waiting(&pod, "command").unwrap();
+    assert!(message.contains("runc create failed"), "{message}");
+    playground.emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_says_why_a_container_does_not_start_before_its_status_does() {
+    let playground = Playground::start().await;
+    let web = playground.web().await;
+    playground.add(&web, json!({ "name": "image", "image": "registry.invalid/nope:1" })).await.unwrap();
+    let events: Api<Event> = Api::namespaced(playground.client.clone(), "demo");
+    let ours = WatchParams::default().fields(&format!("involvedObject.name={web}"));
+    let mut news = events.watch(&ours, "0").await.unwrap().boxed();
+    let mut reasons = Vec::new();
+    while reasons.len() < 3 {
+        let news = tokio::time::timeout(PATIENCE, news.next()).await.expect("an event").unwrap();
+        let WatchEvent::Added(event) = news.unwrap() else { panic!("events are only added") };
+        assert_eq!(event.involved_object.field_path.as_deref(), Some("spec.ephemeralContainers{image}"));
+        reasons.push(event.reason.unwrap());
+    }
+    assert_eq!(reasons, ["Pulling", "Failed", "Failed"]);
+    let pod = playground.pods("demo").get(&web).await.unwrap();
+    let told = waiting(&pod, "image").map(|(reason, _)| reason);
+    assert_ne!(told.as_deref(), Some("ErrImagePull"), "a kubelet's status is ten seconds late");
     playground.emulator.stop().await;
 }
 

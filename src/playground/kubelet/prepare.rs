@@ -53,7 +53,7 @@ pub(super) fn prepare(
         };
         let Pod { key, uid, .. } = pod;
         let message = format!("{why} (pod: \"{}_{}({uid})\", container: {name})", key.name, key.namespace);
-        return Err(Trouble::Waits("CreateContainerConfigError", message));
+        return Err(Trouble { reason: "CreateContainerConfigError", message });
     }
     let (bind, body) = match isolation {
         Isolation::Namespaces => (Ipv4Addr::UNSPECIFIED, format!("{}\n", pod.key.name)),
@@ -71,7 +71,7 @@ pub(super) fn prepare(
     };
     let shares = !text(spec, "/targetContainerName").is_empty();
     let own = directory(cluster, pod).join(name);
-    let io = |error: std::io::Error| Trouble::Waits("CreateContainerError", error.to_string());
+    let io = |error: std::io::Error| Trouble { reason: "CreateContainerError", message: error.to_string() };
     let place = match isolation {
         Isolation::None => Place::Host,
         Isolation::Namespaces => Place::Container {
