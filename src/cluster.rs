@@ -29,6 +29,7 @@ mod tests;
 mod tunnel;
 
 use api::ApiServer;
+pub use attach::Container;
 use cache::Cache;
 pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
 pub use output::{Chunk, Output};
@@ -61,9 +62,9 @@ impl Cluster {
         resolve::resolve(&self.cache, name, subject)
     }
 
-    /// Starts a process in an ephemeral container of its own; returns when it runs and all that it writes from its first
-    /// byte on will be read.
-    pub async fn start(&self, grant: &Grant, launch: Launch<'_>) -> Result<Process, StartError> {
+    /// Starts an ephemeral container for one process; returns when it runs and waits for its order. Nothing of the
+    /// program has begun then: that is `Container::run`'s.
+    pub async fn start<'a>(&'a self, grant: &'a Grant, launch: Launch<'a>) -> Result<Container<'a>, StartError> {
         // A grant is for the very command that the authorizer was asked about.
         let fits = match (grant.action(), &launch.program) {
             (Action::Shell, Program::Shell) | (Action::Files { .. }, Program::Sftp) => true,
@@ -80,7 +81,7 @@ impl Cluster {
             return Err(StartError::new(obstacle.code, obstacle.person.clone()));
         }
         let running = container::start(&self.api, &self.cache, grant, &launch, self.start_deadline).await?;
-        attach::attach(&self.api, grant, launch, running, self.start_deadline).await
+        Ok(Container { api: &self.api, grant, launch, running, deadline: self.start_deadline })
     }
 
     /// Connects to a port of the pod, for a grant to forward.

@@ -60,7 +60,7 @@ pub struct Ssh {
     pub max_auth_tries: usize,
     /// Connections in all; beyond it a new one is closed before its first byte.
     pub max_connections: usize,
-    /// Connections that have not logged in yet.
+    /// Connections that have not logged in yet; a newcomer takes the oldest one's place.
     pub max_unauthenticated: usize,
     pub max_connections_per_person: usize,
     pub max_channels_per_connection: usize,

@@ -24,9 +24,11 @@ use crate::target::{LoginName, TargetName, TargetNameError};
 mod dial;
 mod exit;
 mod inbound;
+mod limit;
 mod pump;
 mod request;
 mod run;
+mod start;
 
 pub use dial::Forward;
 pub use exit::{Exit, FAILURE_STATUS, Failure};
@@ -66,7 +68,11 @@ pub struct Client<O> {
     pub signals: mpsc::Receiver<String>,
     /// Cancelled when the client has closed the channel or is gone.
     pub gone: CancellationToken,
+    pub hold: Hold,
 }
+
+/// Kept while anything of a session is left, its container included: what a transport counts sessions by.
+pub type Hold = Arc<dyn Send + Sync>;
 
 /// Where a process's output goes. A transport waits in these calls for its client's window.
 pub trait Outlet: Send + Sync {
@@ -121,7 +127,8 @@ impl Sessions {
         action: Action,
     ) -> Result<Admitted<'a>, Failure> {
         let identity = &caller.identity;
-        let (name, profile_name, profile, target) = match self.place(caller) {
+        let place = self.permit(caller, &action).and_then(|()| self.place(caller));
+        let (name, profile_name, profile, target) = match place {
             Ok(place) => place,
             Err(failure) => {
                 let refused = Event::Decision {
@@ -135,7 +142,7 @@ impl Sessions {
                     code: failure.code,
                     reason: failure.operator.clone(),
                 };
-                self.record(caller, session, &refused).await?;
+                self.record(&caller.connection, session, &refused).await?;
                 return Err(failure);
             }
         };
@@ -156,6 +163,21 @@ impl Sessions {
             operator: refusal.to_string(),
         })?;
         Ok(Admitted { grant, target, profile_name, profile })
+    }
+
+    /// Whether the caller's credential itself lets this begin.
+    fn permit(&self, caller: &Caller, action: &Action) -> Result<(), Failure> {
+        self.refuse_expired(caller)?;
+        if !matches!(action, Action::Forward { .. }) {
+            return Ok(());
+        }
+        if !caller.identity.rights().port_forwarding {
+            return Err(Failure::new("not_permitted", "your certificate does not permit port forwarding"));
+        }
+        if caller.identity.force_command().is_some() {
+            return Err(Failure::new("not_permitted", "your certificate permits one command only"));
+        }
+        Ok(())
     }
 
     /// The place that a login name means, and the profile to enter it with.
@@ -188,8 +210,8 @@ impl Sessions {
         })
     }
 
-    async fn record(&self, caller: &Caller, session: &SessionId, event: &Event) -> Result<(), Failure> {
-        self.audit.record(&caller.connection, Some(session), event).await.map_err(|error| Failure {
+    async fn record(&self, connection: &ConnectionId, session: &SessionId, event: &Event) -> Result<(), Failure> {
+        self.audit.record(connection, Some(session), event).await.map_err(|error| Failure {
             code: "audit_unavailable",
             person: "the audit trail cannot be written, so nothing may happen now: try again later".to_owned(),
             operator: error.to_string(),
@@ -197,8 +219,8 @@ impl Sessions {
     }
 
     /// Records what has happened already, where a failure can no longer prevent it.
-    async fn record_end(&self, caller: &Caller, session: &SessionId, event: &Event) {
-        if let Err(failure) = self.record(caller, session, event).await {
+    async fn record_end(&self, connection: &ConnectionId, session: &SessionId, event: &Event) {
+        if let Err(failure) = self.record(connection, session, event).await {
             tracing::error!(%session, %failure, ?event, "an event is missing from the audit trail");
         }
     }

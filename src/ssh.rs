@@ -94,7 +94,7 @@ impl SshServer {
             tracing::error!(%peer, %error, "connection refused: the audit trail cannot be written");
             return;
         }
-        let reason = match self.limits.admit() {
+        let reason = match self.limits.admit(peer.ip()) {
             Ok(place) => self.converse(io, peer, &id, place).await,
             Err(reason) => {
                 tracing::warn!(%peer, reason, "connection closed before its first byte");
@@ -117,6 +117,7 @@ impl SshServer {
         let gone = CancellationToken::new();
         let _gone = gone.clone().drop_guard();
         let cut = CancellationToken::new();
+        let displaced = place.displaced();
         let (stream, login) = Guarded::new(io, &self.settings, cut.clone());
         let (connection, mut leftover) =
             Connection::new(Arc::clone(self), id.clone(), peer, gone.clone(), login.clone(), place);
@@ -124,6 +125,7 @@ impl SshServer {
         let running = tokio::select! {
             running = russh::server::run_stream(Arc::clone(&self.russh), stream, connection) => running,
             () = self.ended.cancelled() => return "shutdown",
+            () = displaced.cancelled() => return "displaced",
         };
         let mut running = match running {
             Ok(running) => running,
@@ -143,6 +145,11 @@ impl SshServer {
         };
         let result = tokio::select! {
             result = &mut running => result,
+            () = displaced.cancelled() => {
+                cut.cancel();
+                let _ = running.await;
+                return "displaced";
+            }
             () = drained => {
                 gone.cancel();
                 // A client whose session has just ended leaves by itself, and a disconnect before that would overtake the

@@ -1,6 +1,6 @@
 //! The attach: from a container that runs to a process that has begun.
 //!
-//! Guards: nothing of the program's output comes before somebody hears it. The wrapper waits for its order, says that it is
+//! Guards: nothing of the program runs before `Container::run`, and nothing of its output comes before somebody hears it. The wrapper waits for its order, says that it is
 //! heard, and only then runs the program.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 
 use super::api::{ApiServer, is_passing};
+use super::cache::Sight;
 use super::container::Running;
 use super::error::{Lost, Refused, StartError};
 use super::hangup::Place;
@@ -29,31 +30,73 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Tries to attach where the API server or the kubelet is away; together about two seconds.
 const TRIES: u32 = 10;
 
-/// Attaches to a container that runs, hands it its order, and returns when it has begun.
-pub(super) async fn attach(
-    api: &ApiServer,
-    grant: &Grant,
-    launch: Launch<'_>,
-    running: Running,
-    deadline: Duration,
-) -> Result<Process, StartError> {
-    let container = running.name.clone();
-    let begun = begin(api, grant, launch, running);
-    let begun = tokio::time::timeout(deadline, begun).await.unwrap_or_else(|_| {
-        let person = format!("the debug container did not answer within {deadline:?}: try again");
-        Err(StartError::new("timeout", person))
-    });
-    begun.map_err(|error| error.in_container(&container))
+/// An ephemeral container that runs and waits for its order: nothing of the program has begun.
+pub struct Container<'a> {
+    pub(super) api: &'a ApiServer,
+    pub(super) grant: &'a Grant,
+    pub(super) launch: Launch<'a>,
+    pub(super) running: Running,
+    pub(super) deadline: Duration,
+}
+
+impl Container<'_> {
+    pub fn name(&self) -> &str {
+        &self.running.name
+    }
+
+    pub fn image(&self) -> &str {
+        &self.launch.profile.image
+    }
+
+    /// Attaches, hands the container its order, and returns when the program runs; all that it writes from its first byte
+    /// on will be read.
+    pub async fn run(self) -> Result<Process, StartError> {
+        let Container { api, grant, launch, running, deadline } = self;
+        let container = running.name.clone();
+        let begun = begin(api, grant, launch, running);
+        let begun = tokio::time::timeout(deadline, begun).await.unwrap_or_else(|_| {
+            let person = format!("the debug container did not answer within {deadline:?}: try again");
+            Err(StartError::new("timeout", person))
+        });
+        begun.map_err(|error| error.in_container(&container))
+    }
+
+    /// Ends the container without having run anything; false where it was not seen to end, and its own watchdog will end
+    /// it.
+    pub async fn discard(self) -> bool {
+        let Container { api, grant, launch, mut running, deadline } = self;
+        let name = running.name.clone();
+        let ended = async {
+            let connection = connect(api, grant, &running, launch.terminal.is_some()).await?;
+            let ending = ending(&connection, launch.terminal.is_some());
+            let (stream, _receiver) = stream::carry(connection).await;
+            // The end of its input instead of an order. Where that cannot be told, the end of the attach is it.
+            let mut input = Input { stream: stream.clone(), ending, ended: watch::Sender::new(false) };
+            if input.close().await.is_err() || ending == InputEnd::Impossible {
+                stream.hang_up();
+            }
+            let over = |sight: &Sight| match (sight, sight.pod().state(&name)) {
+                (Sight::Gone(_), _) | (_, State::Terminated { .. }) => Some(()),
+                _ => None,
+            };
+            running.follow.until(over).await;
+            Ok::<(), StartError>(())
+        };
+        match tokio::time::timeout(deadline, ended).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(container = name, %error, "a container that nobody wants ends by its watchdog");
+                false
+            }
+            Err(_) => false,
+        }
+    }
 }
 
 async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Running) -> Result<Process, StartError> {
     let terminal = launch.terminal.is_some();
     let connection = connect(api, grant, &running, terminal).await?;
-    let ending = match terminal {
-        true => InputEnd::Terminal,
-        false if connection.supports_stream_close() => InputEnd::Message,
-        false => InputEnd::Impossible,
-    };
+    let ending = ending(&connection, terminal);
     let (stream, receiver) = stream::carry(connection).await;
 
     let secret = secret();
@@ -64,6 +107,7 @@ async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Runn
     let order = Order {
         secret: &secret,
         program: &launch.program,
+        env: &launch.env,
         shell: launch.profile.shell.as_deref(),
         size,
         image: &launch.profile.image,
@@ -109,6 +153,14 @@ async fn begin(api: &ApiServer, grant: &Grant, launch: Launch<'_>, running: Runn
     }
     let input = Input { stream, ending, ended };
     Ok(Process { input, output, control, container: running.name, image: launch.profile.image.clone(), terminal })
+}
+
+fn ending(connection: &kube::client::Connection, terminal: bool) -> InputEnd {
+    match terminal {
+        true => InputEnd::Terminal,
+        false if connection.supports_stream_close() => InputEnd::Message,
+        false => InputEnd::Impossible,
+    }
 }
 
 async fn connect(

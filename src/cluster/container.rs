@@ -205,7 +205,8 @@ fn spec_of(
     })
 }
 
-/// Of variables of one name the last of these counts: the target's, the profile's, the client's, ours.
+/// Of variables of one name the last of these counts: the target's, the profile's, ours. The client's come with the order
+/// (`script`), so that they do not stay in the pod's spec.
 fn env(grant: &Grant, launch: &Launch<'_>, target: Option<&core::Container>) -> Vec<EnvVar> {
     let mut all: Vec<EnvVar> = Vec::new();
     let mut set = |variable: EnvVar| {
@@ -233,19 +234,9 @@ fn env(grant: &Grant, launch: &Launch<'_>, target: Option<&core::Container>) -> 
     for (name, value) in &launch.profile.env {
         set(literal(name, value));
     }
-    for (name, value) in launch.env.iter().filter(|(name, value)| is_variable(name) && !value.contains('\0')) {
-        set(literal(name, value));
-    }
     set(literal("PORTHOLE_USER", grant.identity().subject()));
     set(literal("PORTHOLE_SESSION", &launch.session.to_string()));
     all
-}
-
-/// What a shell takes for a variable's name.
-fn is_variable(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Waits until the pod's status says that the container runs, or why not.

@@ -36,7 +36,7 @@ pub struct Launch<'a> {
     pub profile_name: &'a str,
     pub profile: &'a config::Profile,
     pub program: Program,
-    /// Variables that the client asked for, already filtered; `TERM` among them where there is a terminal.
+    /// Variables of the client, already filtered; `TERM` among them where there is a terminal.
     pub env: Vec<(String, String)>,
     /// The terminal's size as it changes until the process runs (`Control::resize` is for later); none runs without a
     /// terminal.

@@ -5,9 +5,9 @@
 //! the program's first byte. And a container that nobody attaches to would wait for ever: so a watchdog ends it.
 //!
 //! It comes in two parts. `ENTRYPOINT` is the ephemeral container's command: it reads lines from stdin up to an empty
-//! one, and runs what they say. Those lines, the second part, are made by `order` for each process, and sent after the
-//! attach. So the command line and the client's secrets in it do not stay in the pod's spec, the spec stays small (an
-//! ephemeral container is never removed), and no `$(NAME)` in them is expanded by the kubelet.
+//! one, and runs what they say. Those lines, the second part, are made by `Order` for each process, and sent after the
+//! attach. So the command line, the client's variables and the secrets in them do not stay in the pod's spec, the spec
+//! stays small (an ephemeral container is never removed), and no `$(NAME)` in them is expanded by the kubelet.
 //!
 //! The shell may be dash, busybox's ash, bash, or any other that keeps to POSIX. It stays the program's parent: a program
 //! that is process 1 of its namespace would ignore Ctrl-C. The shell itself survives Ctrl-C by a handler that does
@@ -64,6 +64,8 @@ pub(super) fn unexpanded(text: &str) -> String {
 pub(super) struct Order<'a> {
     pub secret: &'a str,
     pub program: &'a Program,
+    /// The client's variables.
+    pub env: &'a [(String, String)],
     pub shell: Option<&'a str>,
     pub size: Option<WindowSize>,
     pub image: &'a str,
@@ -99,8 +101,10 @@ impl Order<'_> {
             Some(shell) => format!("s={}", quoted(shell)),
             None => "s=sh; command -v bash >/dev/null 2>&1 && s=bash".to_owned(),
         };
+        let env = self.env.iter().filter(|(name, value)| is_variable(name) && !value.contains('\0'));
+        let env: String = env.map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();
         let run = self.run();
-        format!("trap - ALRM\n{size}{shell}\n{say} $${go}\n{run}\ne=$?\n{say} $e\nexit $e")
+        format!("trap - ALRM\n{size}{env}{shell}\n{say} $${go}\n{run}\ne=$?\n{say} $e\nexit $e")
     }
 
     fn run(&self) -> String {
@@ -136,6 +140,13 @@ impl Order<'_> {
     }
 }
 
+/// What a shell takes for a variable's name.
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// One word of the shell, whatever is in it.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -157,7 +168,16 @@ mod tests {
     }
 
     fn order<'a>(program: &'a Program, shell: Option<&'a str>) -> Order<'a> {
-        Order { secret: "k3ab", program, shell, size: None, image: "im'age", profile_name: "p", session: "abc-1" }
+        Order {
+            secret: "k3ab",
+            program,
+            env: &[],
+            shell,
+            size: None,
+            image: "im'age",
+            profile_name: "p",
+            session: "abc-1",
+        }
     }
 
     /// Runs the wrapper as a container would, with the kubelet's expansion undone.

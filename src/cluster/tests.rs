@@ -143,7 +143,8 @@ impl World {
         let mut env = vec![("LANG".to_owned(), "C.UTF-8".to_owned()), ("LC_X".to_owned(), "$(LANG)$$x".to_owned())];
         env.extend(terminal.as_ref().map(|_| ("TERM".to_owned(), "xterm".to_owned())));
         let launch = Launch { session: &session, profile_name: "test", profile, program, env, terminal };
-        tokio::time::timeout(PATIENCE, self.cluster.start(&grant, launch)).await.expect("it starts, or does not")
+        let started = async { self.cluster.start(&grant, launch).await?.run().await };
+        tokio::time::timeout(PATIENCE, started).await.expect("it starts, or does not")
     }
 
     async fn command(&self, place: &str, command: &str) -> Process {
@@ -287,6 +288,13 @@ async fn odd_commands_arrive_as_they_are() {
     let expected = "$(LANG)$$x\nit's $(HOME) $$ \\n \u{e9}\t|\nTess O'Tester\u{1e}porthole:x:0\u{1e}\n";
     assert_eq!((&*text(&stdout), &*text(&stderr), end), (expected, "", End::Exited { status: 5 }));
 
+    // The client's variables were there, and stay nowhere.
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(world.cluster.api.client(), "demo");
+    let pods = pods.list(&kube::api::ListParams::default()).await.unwrap();
+    let kept = pods.iter().flat_map(|pod| pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()));
+    let ours: Vec<_> = kept.filter(|container| container.name.contains(&world.connection.to_string())).collect();
+    let mut names = ours.iter().flat_map(|container| container.env.iter().flatten()).map(|variable| &variable.name);
+    assert!(!ours.is_empty() && !names.any(|name| name == "LC_X"), "{ours:?}");
     let long = format!("echo {} | wc -c", "x".repeat(60_000));
     assert_eq!(text(&world.run("demo.web", &long).await.0).trim(), "60001");
 }

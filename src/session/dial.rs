@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::exit::Failure;
+use super::limit::Limit;
 use super::pump::Counts;
 use super::{Caller, Client, ClientGone, Outlet, Sessions};
 use crate::audit::{Event, SessionId};
@@ -19,6 +20,7 @@ pub struct Forward {
     subject: String,
     target: String,
     destination: String,
+    limit: Limit,
 }
 
 impl Sessions {
@@ -27,14 +29,9 @@ impl Sessions {
     /// Fails where the place or the destination is not open to this person, where the destination is not the pod
     /// itself, and where nothing listens there.
     pub async fn dial(&self, caller: &Caller, session: &SessionId, host: &str, port: u16) -> Result<Forward, Failure> {
-        if !caller.identity.rights().port_forwarding {
-            return Err(Failure::new("not_permitted", "your certificate does not permit port forwarding"));
-        }
-        if caller.identity.force_command().is_some() {
-            return Err(Failure::new("not_permitted", "your certificate permits one command only"));
-        }
         let action = Action::Forward { host: host.to_owned(), port };
         let admitted = self.admit(caller, session, action).await?;
+        let limit = self.limit(caller, &admitted.grant);
         let tunnel = self.cluster.dial(&admitted.grant).await.map_err(|error| Failure {
             code: error.code(),
             person: error.person(),
@@ -49,8 +46,8 @@ impl Sessions {
                     target: target.clone(),
                     destination: destination.clone(),
                 };
-                self.record(caller, session, &opened).await?;
-                Ok(Forward { tunnel, subject, target, destination })
+                self.record(&caller.connection, session, &opened).await?;
+                Ok(Forward { tunnel, subject, target, destination, limit })
             }
             Err(failure) => {
                 let ended = Event::ForwardEnded {
@@ -62,13 +59,14 @@ impl Sessions {
                     bytes_out: 0,
                     seconds: 0.0,
                 };
-                self.record(caller, session, &ended).await?;
+                self.record(&caller.connection, session, &ended).await?;
                 Err(failure)
             }
         }
     }
 
-    /// Carries a forward's bytes until both directions have ended or the client has closed the channel.
+    /// Carries a forward's bytes until both directions have ended, the client has closed the channel, or what the grant and
+    /// the credential allow is over.
     pub async fn carry<O: Outlet>(
         self: &Arc<Self>,
         caller: &Caller,
@@ -76,7 +74,7 @@ impl Sessions {
         forward: Forward,
         client: &Client<O>,
     ) {
-        let Forward { tunnel, subject, target, destination } = forward;
+        let Forward { tunnel, subject, target, destination, limit } = forward;
         let started = Instant::now();
         let counts = Counts::default();
         let (mut reader, mut writer) = tunnel.split();
@@ -85,6 +83,7 @@ impl Sessions {
             sent = outward(&mut reader, &client.output, &counts) => if sent.is_ok() { "ended" } else { "client_left" },
             never = inward(client, &mut writer, &counts) => match never {},
             () = client.gone.cancelled() => "client_left",
+            failure = limit.reached() => failure.code,
             () = self.closing.cancelled() => "shutdown",
         };
         // A connection that nobody answered is told of only after it has been opened.
@@ -104,7 +103,7 @@ impl Sessions {
             bytes_out: counts.to_client.load(Ordering::Relaxed),
             seconds: started.elapsed().as_secs_f64(),
         };
-        self.record_end(caller, session, &ended).await;
+        self.record_end(&caller.connection, session, &ended).await;
     }
 }
 

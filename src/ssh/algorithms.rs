@@ -16,13 +16,12 @@ use crate::config;
 /// `nchan.c`), which is what ends the program of `ssh host yes | head -1` (see `observed`).
 const SERVER_ID: &str = "SSH-2.0-OpenSSH_Porthole";
 
-/// The two last ones are no key exchanges: they announce RFC 8308's extensions and strict key exchange.
+/// No finite-field Diffie-Hellman: a stranger would make the server compute for most of a second by one packet, and every
+/// client since OpenSSH 6.5 knows a curve. The two last ones are no key exchanges: they announce RFC 8308's extensions and strict key exchange.
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
-    kex::DH_G18_SHA512,
-    kex::DH_G16_SHA512,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];

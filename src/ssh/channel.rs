@@ -23,6 +23,8 @@ use crate::session::{
 /// Variables that one channel may set, and the longest of them: what a shell's start could want, and no more.
 const ENV_MAX_COUNT: usize = 64;
 const ENV_MAX_BYTES: usize = 4096;
+/// All of them together: they go to the pod before the program begins.
+const ENV_ALL_MAX_BYTES: usize = 16 << 10;
 /// Signals that may wait for the pod; more are dropped.
 const SIGNALS: usize = 8;
 /// A terminal without a size is this large, as it always was.
@@ -84,8 +86,11 @@ impl SessionChannel {
 
     /// Takes a variable; false where there are too many or it is too long.
     pub fn env(&mut self, name: &str, value: &str) -> bool {
-        let fits = self.env.len() < ENV_MAX_COUNT && name.len() + value.len() <= ENV_MAX_BYTES;
-        // Kubernetes refuses a container whose variables hold a NUL or whose names are not names.
+        let all: usize = self.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let more = name.len() + value.len();
+        let fits =
+            self.env.len() < ENV_MAX_COUNT && more <= ENV_MAX_BYTES && all.saturating_add(more) <= ENV_ALL_MAX_BYTES;
+        // No program can be given a NUL, and a shell takes only names.
         let sound = !value.contains('\0')
             && !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -116,6 +121,11 @@ impl SessionChannel {
         self.gone.is_cancelled()
     }
 
+    /// Whether nothing has been asked of it yet.
+    pub fn is_idle(&self) -> bool {
+        self.idle.is_some()
+    }
+
     /// Starts the session, once; false where one runs already.
     pub fn start(
         &mut self,
@@ -138,6 +148,7 @@ impl SessionChannel {
             sizes: self.sizes.subscribe(),
             signals,
             gone: self.gone.child_token(),
+            hold: Arc::new(place),
         };
         let (caller, sessions, id, login) = (Arc::clone(caller), Arc::clone(sessions), self.id.clone(), login.clone());
         let (gone, stop) = (self.gone.clone(), client.gone.clone());
@@ -150,7 +161,6 @@ impl SessionChannel {
                 () = is_unwanted(&login, unwanted, &stop) => served.await,
             }
             gone.cancel();
-            drop(place);
             login.channel_closed();
         });
         true

@@ -33,9 +33,13 @@ const WORTHWHILE_BYTES: u32 = 32 << 10;
 /// stalled upload may be late by, and it bounds what a stalled channel costs: 2 bytes and a wake-up each time.
 const TRICKLE_DELAY: Duration = Duration::from_millis(5);
 
-/// A queue this long is no trickle (that would take days) but a client that sends beyond its window, which russh does
-/// not stop.
-const OVERRUN_BYTES: usize = WINDOW_BYTES as usize + (16 << 20);
+/// With this much waiting, only the trickle may still come: what is granted and what waits fit into the window, but for the
+/// packet that is on its way when russh asks, which has at most 256 KiB. More is a client that sends beyond its window,
+/// which russh does not stop.
+const OVERRUN_BYTES: usize = WINDOW_BYTES as usize + (512 << 10);
+
+/// The trickle itself ends here, after some hours.
+const TRICKLED_BYTES: usize = WINDOW_BYTES as usize + (16 << 20);
 
 /// A client that does not keep to its window (RFC 4254 section 5.2).
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +57,13 @@ pub fn window(longest_queue_bytes: usize) -> u32 {
 
 /// Takes one packet's bytes.
 pub async fn take(inbound: &Inbound, bytes: &[u8]) -> Result<(), Overrun> {
-    inbound.push(bytes);
-    let waiting = inbound.len();
-    if waiting > OVERRUN_BYTES {
+    let trickles = bytes.len() <= TRICKLE_BYTES as usize;
+    let waiting = inbound.len() + bytes.len();
+    if waiting > if trickles { TRICKLED_BYTES } else { OVERRUN_BYTES } {
         return Err(Overrun);
     }
-    if bytes.len() <= TRICKLE_BYTES as usize && window(waiting) == TRICKLE_BYTES {
+    inbound.push(bytes);
+    if trickles && window(waiting) == TRICKLE_BYTES {
         // Either is fine: this only paces the trickle.
         let _ = tokio::time::timeout(TRICKLE_DELAY, inbound.taken()).await;
     }

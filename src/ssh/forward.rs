@@ -88,6 +88,7 @@ async fn serve(opening: Opening, inbound: Inbound, caller: &Caller, sessions: &A
         sizes: watch::channel(DEFAULT_SIZE).1,
         signals: mpsc::channel(1).1,
         gone: gone.clone(),
+        hold: Arc::new(place),
     };
     sessions.carry(caller, &id, forward, &client).await;
     tokio::select! {
@@ -95,7 +96,6 @@ async fn serve(opening: Opening, inbound: Inbound, caller: &Caller, sessions: &A
         _ = writer.finish() => {}
         () = gone.cancelled() => {}
     }
-    drop(place);
 }
 
 /// A refusal with words of our own: OpenSSH's client prints them after "administratively prohibited".

@@ -70,6 +70,13 @@ impl ConnectionError {
 }
 
 impl Open {
+    fn inbound(&self) -> &Inbound {
+        match self {
+            Open::Session(session) => &session.inbound,
+            Open::Forward(forward) => &forward.inbound,
+        }
+    }
+
     fn is_over(&self) -> bool {
         match self {
             Open::Session(session) => session.is_over(),
@@ -123,13 +130,6 @@ impl Connection {
         match self.channels.get_mut(&channel) {
             Some(Open::Session(session)) => Some(session),
             _ => None,
-        }
-    }
-
-    fn inbound(&self, channel: ChannelId) -> Option<&Inbound> {
-        match self.channels.get(&channel)? {
-            Open::Session(session) => Some(&session.inbound),
-            Open::Forward(forward) => Some(&forward.inbound),
         }
     }
 
@@ -390,22 +390,23 @@ impl Handler for Connection {
     }
 
     async fn data(&mut self, channel: ChannelId, bytes: &[u8], _: &mut Session) -> Result<(), ConnectionError> {
-        match self.inbound(channel) {
-            Some(inbound) => Ok(flow::take(inbound, bytes).await?),
+        match self.channels.get(&channel) {
+            // Nobody will ever read what comes before a request; a client waits with it.
+            Some(Open::Session(session)) if session.is_idle() => Ok(()),
+            Some(open) => Ok(flow::take(open.inbound(), bytes).await?),
             None => Ok(()),
         }
     }
 
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
         // What came for a session that has ended is nobody's, and must not slow the others.
-        let open = self.channels.iter().filter(|(_, open)| !open.is_over());
-        let queues = open.filter_map(|(channel, _)| self.inbound(*channel)).map(Inbound::len);
+        let queues = self.channels.values().filter(|open| !open.is_over()).map(|open| open.inbound().len());
         flow::window(queues.max().unwrap_or(0))
     }
 
     async fn channel_eof(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), ConnectionError> {
-        if let Some(inbound) = self.inbound(channel) {
-            inbound.end();
+        if let Some(open) = self.channels.get(&channel) {
+            open.inbound().end();
         }
         Ok(())
     }

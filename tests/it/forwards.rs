@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use crate::house::{House, await_change, finish, finish_with, read_until, text};
+use crate::house::{House, Plan, await_change, finish, finish_with, keygen, read_until, text};
 
 /// A client that only forwards, with a socket that tells when it is ready, and ports of its own choice.
 struct Forwarder {
@@ -148,4 +148,48 @@ fn only_the_pod_itself_can_be_reached_and_the_refusal_says_so() {
         "true",
     ]));
     assert!(!remote.status.success(), "{remote:?}");
+}
+
+#[test]
+fn a_forward_lasts_no_longer_than_it_was_granted() {
+    let policy = include_str!("policy.toml").replace("actions = ", "max-duration = \"2s\"\nactions = ");
+    let house = House::build(Plan { policy: Some(policy), ..Plan::default() });
+    // Its input stays open, and nothing is asked of the pod's server.
+    let mut client = house.client("ssh");
+    client.args(["-W", "localhost:8080", "demo.web@porthole"]).stdin(Stdio::piped());
+    let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("ssh starts");
+    let ended = house.await_audit("forward's end", |event| event["event"] == "forward_ended");
+    assert_eq!(ended["code"], "duration_over", "{ended}");
+    client.wait().expect("it ends with its only channel");
+}
+
+#[test]
+fn nothing_begins_on_a_certificate_that_has_ended_where_sessions_end_with_it() {
+    let house = House::build(Plan {
+        config: "[certificate]\nend-session-at-expiry = true\n".to_owned(),
+        before: Some(Box::new(|folder| {
+            keygen(
+                folder,
+                &["-q", "-s", "user_ca", "-I", "dev", "-n", "dev,group:developers", "-V", "-1m:+4s", "id_ed25519.pub"],
+            );
+        })),
+        ..Plan::default()
+    });
+    let socket = house.file("master");
+    let mut master = house.client("ssh");
+    let mut master = master.args(["-M", "-N", "-S"]).arg(&socket).arg("demo.web@porthole").spawn().expect("ssh starts");
+    await_change(house.folder(), || socket.exists().then_some(())).expect("the master's socket");
+    let on_it = |arguments: &[&str]| finish(house.client("ssh").arg("-S").arg(&socket).args(arguments));
+    let session = on_it(&["demo.web@porthole", "sleep 98765"]);
+    assert_eq!(session.status.code(), Some(254), "{session:?}");
+    assert!(text(&session.stderr).contains("your certificate has ended"), "{session:?}");
+    let next = on_it(&["demo.web@porthole", "echo never"]);
+    assert_eq!((next.status.code(), text(&next.stdout).as_str()), (Some(254), ""), "{next:?}");
+    assert!(!on_it(&["-W", "localhost:8080", "demo.web@porthole"]).status.success());
+    let mut refused = house.audit();
+    refused.retain(|event| event["event"] == "decision" && event["code"] == "credential_expired");
+    let actions: Vec<_> = refused.iter().map(|event| &event["action"]).collect();
+    assert_eq!(actions, ["exec", "forward"], "{:#?}", house.audit());
+    master.kill().expect("it runs");
+    master.wait().expect("a child");
 }

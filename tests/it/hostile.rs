@@ -139,7 +139,7 @@ fn garbage_ends_its_own_connection_only() {
 }
 
 #[test]
-fn strangers_beyond_the_limit_are_closed_and_a_place_comes_free_again() {
+fn silent_strangers_keep_nobody_out() {
     let house = House::build(Plan { config: "[ssh]\nmax-unauthenticated = 2\n".to_owned(), ..Plan::default() });
     let mut waiting: Vec<_> =
         (0..2).map(|_| TcpStream::connect(("127.0.0.1", house.port)).expect("a server")).collect();
@@ -148,14 +148,73 @@ fn strangers_beyond_the_limit_are_closed_and_a_place_comes_free_again() {
         let mut byte = [0];
         stream.read_exact(&mut byte).expect("a banner");
     }
-    assert_eq!(house.ssh("demo.web", "true").status.code(), Some(255));
-    house.await_audit("refusal", |event| event["reason"] == "too_many_unauthenticated");
-    drop(waiting);
-    house.await_audit("end", |event| event["reason"] == "no_ssh");
-    house.await_audit("the other end", |_| {
-        house.audit().iter().filter(|event| event["reason"] == "no_ssh").count() == 2
-    });
     assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3));
+    house.await_audit("displaced stranger", |event| event["reason"] == "displaced");
+    // It was the oldest, and its connection has ended.
+    let mut rest = Vec::new();
+    waiting[0].read_to_end(&mut rest).expect("an end");
+    assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3), "what has logged in is no stranger");
+}
+
+#[test]
+fn nothing_runs_that_the_trail_has_not_told_of_however_early_a_client_leaves() {
+    let config = format!(
+        "[ssh]\nmax-channels-per-person = 8\n[profiles.shared]\nimage = \"{}\"\ntarget-mounts = true\n",
+        crate::house::cluster().tools
+    );
+    let house = House::build(Plan { config, ..Plan::default() });
+    let pod = text(&house.ssh("demo.web", "hostname").stdout).trim().to_owned();
+    let place = format!("demo.{pod}~shared");
+    let mark = format!("/data/early-{}", house.port);
+    let mut client = Raw::connect(house.port);
+    assert!(client.log_in(&house, &place));
+    let mut taken = 0;
+    for n in 0..24 {
+        let channel = client.runtime.block_on(client.handle.channel_open_session());
+        // There are never more of a person's sessions than may be, those that are still being ended included.
+        let Ok(channel) = channel else { continue };
+        taken += 1;
+        client.runtime.block_on(async {
+            channel.exec(false, format!("touch {mark}-{n}")).await.expect("sent");
+            channel.close().await.expect("sent");
+        });
+    }
+    assert!((8..24).contains(&taken), "{taken} of 24 were taken");
+    drop(client);
+    // The server ends when nothing is left of them.
+    let trail = || house.audit();
+    let begun = |event: &str| trail().iter().filter(|line| line["event"] == event).count();
+    house.await_audit("the containers' ends", |_| begun("container_ended") + 1 >= begun("container_started"));
+    let ran = text(&house.ssh(&place, &format!("ls {mark}-* 2>/dev/null")).stdout);
+    for file in ran.lines() {
+        let told = trail().iter().any(|line| {
+            line["event"] == "process_started" && line["program"].as_str().is_some_and(|it| it.ends_with(file))
+        });
+        assert!(told, "{file} was made, and no event tells of it");
+    }
+    house.ssh(&place, &format!("rm -f {mark}-*"));
+}
+
+#[test]
+fn what_is_sent_before_a_request_is_nobodys() {
+    let house = House::open();
+    let mut client = Raw::connect(house.port);
+    assert!(client.log_in(&house, "demo.web"));
+    let output = client.runtime.block_on(async {
+        let mut channel = client.handle.channel_open_session().await.expect("a channel");
+        channel.data(&b"too early\n"[..]).await.expect("sent");
+        channel.exec(true, "cat").await.expect("sent");
+        channel.data(&b"in time\n"[..]).await.expect("sent");
+        channel.eof().await.expect("sent");
+        let mut output = Vec::new();
+        while let Some(message) = channel.wait().await {
+            if let ChannelMsg::Data { data } = message {
+                output.extend_from_slice(&data);
+            }
+        }
+        output
+    });
+    assert_eq!(text(&output), "in time\n");
 }
 
 #[test]
