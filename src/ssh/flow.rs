@@ -8,7 +8,7 @@
 //! So russh's queue is not used at all: a channel's read half is dropped, and the bytes are taken in the handler's
 //! `data`, which never waits (`session::Inbound`). What bounds the queue is the window, through the one lever that
 //! russh leaves: `Handler::adjust_window` returns the window that the *next* grant fills up to. It shrinks as bytes pile
-//! up, so that what is waiting and what is still allowed to come stay at `WINDOW_BYTES` together.
+//! up, so that what is waiting and what is still allowed to come stay within twice `WINDOW_BYTES` together.
 //!
 //! A grant of nothing cannot be taken back by russh (there is no later event that would give more), so the smallest
 //! window is two bytes, which russh renews as they arrive: a trickle. Each such packet is answered a little late, or as
@@ -33,13 +33,13 @@ const WORTHWHILE_BYTES: u32 = 32 << 10;
 /// stalled upload may be late by, and it bounds what a stalled channel costs: 2 bytes and a wake-up each time.
 const TRICKLE_DELAY: Duration = Duration::from_millis(5);
 
-/// With this much waiting, only the trickle may still come: what is granted and what waits fit into the window, but for the
-/// packet that is on its way when russh asks, which has at most 256 KiB. More is a client that sends beyond its window,
-/// which russh does not stop.
-const OVERRUN_BYTES: usize = WINDOW_BYTES as usize + (512 << 10);
+/// With this much waiting, only the trickle may still come: a grant fills up to what was decided at the grant before it, when
+/// less was waiting, so a slow pod's queue reaches nearly twice the window, and the packet that is on its way when russh
+/// asks has at most 256 KiB. More is a client that sends beyond its window, which russh does not stop.
+const OVERRUN_BYTES: usize = 2 * WINDOW_BYTES as usize + (512 << 10);
 
 /// The trickle itself ends here, after some hours.
-const TRICKLED_BYTES: usize = WINDOW_BYTES as usize + (16 << 20);
+const TRICKLED_BYTES: usize = OVERRUN_BYTES + (16 << 20);
 
 /// A client that does not keep to its window (RFC 4254 section 5.2).
 #[derive(Debug, thiserror::Error)]
