@@ -29,6 +29,7 @@ mod pump;
 mod request;
 mod run;
 mod start;
+mod transfer;
 
 pub use dial::Forward;
 pub use exit::{Exit, FAILURE_STATUS, Failure};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::house::{House, cluster, finish, finish_with, text};
+use crate::house::{House, Plan, cluster, finish, finish_with, text};
 
 /// A tree with what breaks copies: an empty file, a large one, a deep folder, odd names, modes.
 fn tree(root: &Path) {
@@ -97,4 +97,21 @@ fn a_command_beside_a_copy_is_a_command() {
     assert!(text(&output.stdout).contains("status"), "{output:?}");
     let decision = house.await_audit("decision", |event| event["event"] == "decision");
     assert_eq!(decision["action"], "exec");
+}
+
+#[test]
+fn the_right_to_files_runs_nothing_else() {
+    let policy = include_str!("policy-commands-only.toml").replace("\"exec\"", "\"files\"");
+    let house = House::build(Plan { policy: Some(policy), ..Plan::default() });
+    for command in ["rsync --server --daem\\on --conf\\ig=/tmp/x .", "rsync --server -s .", "scp -t \\-S/bin/sh x"] {
+        let output = house.ssh("demo.web", command);
+        assert_eq!(output.status.code(), Some(254), "{command}: {output:?}");
+    }
+    let actions: Vec<_> = house
+        .audit()
+        .into_iter()
+        .filter(|event| event["event"] == "decision")
+        .map(|event| event["action"].clone())
+        .collect();
+    assert_eq!(actions, ["exec", "exec", "exec"]);
 }

@@ -1,0 +1,15 @@
+//! A command that counts as a file transfer has no character by which a shell would do more than start it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use porthole::authorize::Action;
+use porthole::session::What;
+
+fuzz_target!(|command: &str| {
+    let Action::Files { command } = What::Command(command.to_owned()).action() else { return };
+    let mut escaped = false;
+    for character in command.chars() {
+        assert!(escaped || !"$`;&|<>(){}!#'\"\n\r\t\0".contains(character), "{command:?}");
+        escaped = character == '\\' && !escaped;
+    }
+});
