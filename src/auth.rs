@@ -9,6 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub mod certificate;
+pub mod issuer;
+pub mod standing;
 
 /// A person, proved.
 #[derive(Debug, Clone)]
@@ -23,6 +25,16 @@ pub struct Identity {
     force_command: Option<String>,
     /// What the certificate is held against when trust changes; none if no certificate proved this identity.
     marks: Option<Arc<certificate::Marks>>,
+    origin: Origin,
+}
+
+/// What a credential tells of the login behind it: nothing that is issued on its strength may go further.
+#[derive(Debug, Clone, Default)]
+struct Origin {
+    /// The end of the login that it was issued for, where Porthole itself issued it.
+    login_until: Option<Timestamp>,
+    /// A list as in a certificate's `source-address`.
+    source_address: Option<String>,
 }
 
 /// How an identity was proved.
@@ -67,6 +79,16 @@ impl Identity {
         self.valid_until
     }
 
+    /// When the login ends that this credential comes from: the credential itself may be a shorter one of several.
+    pub fn login_until(&self) -> Option<Timestamp> {
+        self.origin.login_until.or(self.valid_until)
+    }
+
+    /// The addresses from which the credential may be used, as in a certificate's `source-address`; none if from any.
+    pub fn source_address(&self) -> Option<&str> {
+        self.origin.source_address.as_deref()
+    }
+
     pub fn rights(&self) -> Rights {
         self.rights
     }
@@ -91,6 +113,7 @@ impl Identity {
             rights: Rights { pty: true, port_forwarding: true, agent_forwarding: true },
             force_command: None,
             marks: None,
+            origin: Origin::default(),
         }
     }
 }

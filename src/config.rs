@@ -11,10 +11,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub mod authority;
 pub mod duration;
 pub mod profile;
 
+pub use authority::{CertificateAuthority, CertificateRule};
 pub use profile::{Preset, Profile};
+
+/// How far an issued certificate is dated back, so that a server whose clock is late believes it at once.
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(60);
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -24,6 +29,7 @@ pub struct Config {
     pub listen: Listen,
     pub ssh: Ssh,
     pub certificate: Certificate,
+    pub certificate_authority: CertificateAuthority,
     pub authorize: Authorize,
     pub cluster: Cluster,
     pub session: Session,
@@ -290,7 +296,8 @@ impl Config {
                 "names no file: name at least one, with generate-host-key = true to have it made".into(),
             ));
         }
-        if self.certificate.trusted_ca_files.is_empty() {
+        self.certificate_authority.check(&self.certificate)?;
+        if self.certificate.trusted_ca_files.is_empty() && !self.certificate_authority.is_on() {
             return Err((
                 "certificate.trusted-ca-files",
                 "names no file, so nobody could log in: name the CA's public key".into(),
@@ -333,6 +340,8 @@ impl Config {
             .chain(&mut self.certificate.trusted_ca_files)
             .chain(&mut self.certificate.revocation_lists)
             .chain(&mut self.certificate.revoked_file)
+            .chain(&mut self.certificate_authority.keys)
+            .chain(&mut self.certificate_authority.agent_socket)
             .chain([&mut self.authorize.policy_file])
             .chain(&mut self.cluster.kubeconfig)
             .chain(&mut self.audit.file);

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::auth::certificate::Verifier;
+use crate::auth::issuer::{self, Issuer};
+use crate::auth::standing::Standing;
 use crate::authorize::Gate;
 use crate::authorize::policy::PolicyFile;
 use crate::cluster::Cluster;
@@ -27,12 +29,18 @@ impl Server {
     /// Builds every part; returns when the cluster's state is known and the port is bound.
     pub async fn start(config: Config) -> anyhow::Result<Server> {
         // What needs no network comes first: a wrong file is told at once.
-        let verifier = Verifier::open(&config.certificate)?;
+        let keyring = issuer::open_keyring(&config.certificate_authority)?;
+        let verifier = Arc::new(Verifier::open(&config.certificate, keyring.clone())?);
         let policy = PolicyFile::open(&config.authorize.policy_file)?;
         let audit = Arc::new(Audit::open(config.audit.file.as_deref()).await?);
+        let issuer = keyring.map(|keyring| {
+            let (verifier, audit) = (Arc::clone(&verifier), Arc::clone(&audit));
+            Arc::new(Issuer::new(&config.certificate_authority, &config.certificate, keyring, verifier, audit))
+        });
+        let standing = Standing::new(Arc::clone(&verifier));
         let gate = Gate::new(Arc::new(policy), config.authorize.deadline, Arc::clone(&audit));
         let cluster = Cluster::connect(&config.cluster, config.session.start_deadline).await?;
-        let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), &config));
+        let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), standing, issuer, &config));
         let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, audit)?);
         let address = config.listen.address;
         let listener =

@@ -43,7 +43,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct SshServer {
     russh: Arc<russh::server::Config>,
     settings: config::Ssh,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
     audit: Arc<Audit>,
     limits: Arc<Limits>,
@@ -58,7 +58,7 @@ impl SshServer {
     /// Reads or makes the host keys; no other I/O.
     pub fn new(
         settings: &config::Ssh,
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         sessions: Arc<Sessions>,
         audit: Arc<Audit>,
     ) -> Result<SshServer, HostKeyError> {

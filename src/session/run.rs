@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::exit::{Exit, Failure};
 use super::pump::{self, Counts};
 use super::request::Request;
+use super::word::Word;
 use super::{Admitted, Caller, Client, Outlet, Sessions};
 use crate::audit::{ConnectionId, Event, SessionId};
 use crate::cluster::{Control, End, Launch, Process, StartError, WindowSize};
@@ -27,6 +28,9 @@ impl Sessions {
         request: Request,
         mut client: Client<O>,
     ) -> Exit {
+        if let Some(word) = Word::of(caller, &request) {
+            return self.answer(caller, session, word, &request, &client).await;
+        }
         match self.open(caller, session, request, &client).await {
             Ok(Some(opened)) => self.serve(caller, session, opened, &mut client).await,
             Ok(None) => Exit::ClientLeft,
@@ -54,6 +58,7 @@ impl Sessions {
         let process = tokio::select! {
             process = starting => process,
             () = client.gone.cancelled() => return Ok(None),
+            failure = self.discounted(caller) => return Err(failure),
         };
         let subject = caller.identity.subject().to_owned();
         let target = admitted.target.to_string();
@@ -125,6 +130,7 @@ impl Sessions {
                 never = async { tokio::join!(inward, terminal).1 } => match never {},
                 () = client.gone.cancelled() => Ending::ClientLeft,
                 failure = limit.reached() => Ending::Failed(failure),
+                failure = self.discounted(caller) => Ending::Failed(failure),
                 () = self.closing.cancelled() => Ending::Failed(shutting_down()),
             }
         };
@@ -314,6 +320,6 @@ fn lost(detail: String) -> Failure {
     }
 }
 
-fn shutting_down() -> Failure {
+pub(super) fn shutting_down() -> Failure {
     Failure::new("shutdown", "porthole is restarting: log in again")
 }

@@ -3,8 +3,9 @@
 use porthole::config::{Config, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 8] = [
+const NO_DEFAULT: [&str; 9] = [
     "certificate.revoked-file",
+    "certificate-authority.agent-socket",
     "cluster.kubeconfig",
     "cluster.context",
     "profiles.general.image-pull-policy",

@@ -10,7 +10,7 @@ const RSA_MIN_BITS: usize = 2048;
 const RSA_MAX_BITS: usize = 16_384;
 
 /// Why this key is not good enough, for a person or for a CA; none if it is.
-pub(super) fn weakness_of_key(key: &KeyData) -> Option<String> {
+pub(in crate::auth) fn weakness_of_key(key: &KeyData) -> Option<String> {
     match key {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) | KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_) => None,
         KeyData::Rsa(rsa) => {
