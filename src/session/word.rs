@@ -96,9 +96,9 @@ impl Sessions {
         let Some(issuer) = &self.issuer else {
             return Err(Failure::new("no_issuer", "this porthole issues no certificates: ask whoever runs it for one"));
         };
-        let key = tokio::time::timeout(INPUT_DEADLINE, read(input)).await.map_err(|_| {
-            Failure::new("no_key", "no key came on standard input: try cert < ~/.ssh/id_ed25519.pub")
-        })?;
+        let key = tokio::time::timeout(INPUT_DEADLINE, read(input))
+            .await
+            .map_err(|_| Failure::new("no_key", "no key came on standard input: try cert < ~/.ssh/id_ed25519.pub"))?;
         let wish = Wish {
             identity: &caller.identity,
             key: &key,

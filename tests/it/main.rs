@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod forwards;
 mod hostile;
+mod issuer;
 mod lifecycle;
 mod playground;
 mod reference;

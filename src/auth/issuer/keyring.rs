@@ -56,7 +56,8 @@ impl Keyring {
             lines += &line;
             lines.push('\n');
             if signer.is_none() {
-                signer = Some(Signer::new(entry, agent).map_err(|problem| CertificateSetupError::of_key(file, problem))?);
+                signer =
+                    Some(Signer::new(entry, agent).map_err(|problem| CertificateSetupError::of_key(file, problem))?);
             }
         }
         let authorities = Authorities::parse(&lines)
@@ -129,7 +130,8 @@ fn read(file: &Path) -> Result<Entry, CertificateSetupError> {
     let mut text = String::new();
     opened.take(KEY_MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
     if !text.starts_with(PRIVATE_KEY) {
-        let key = PublicKey::from_openssh(text.trim()).map_err(|_| wrong("it is neither an OpenSSH private key nor a public one"))?;
+        let key = PublicKey::from_openssh(text.trim())
+            .map_err(|_| wrong("it is neither an OpenSSH private key nor a public one"))?;
         return Ok(Entry::Public(Box::new(key)));
     }
     // A Secret is mounted 0640 or so with the pod's own group; the world must not read it.
