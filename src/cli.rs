@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `playground`.
+//! The command line: `serve`, `login`, `check`, `playground`.
 //!
 //! Exit codes: 0 done, 1 a failure at run time (`check`: denied), 2 a wrong command line, configuration or policy.
 
@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authorize::check::{Question, check};
 use crate::config::Config;
+use crate::login::Login;
 use crate::server::Server;
-use crate::{playground, telemetry};
+use crate::{login, playground, telemetry};
 
 /// What went wrong before anything ran: a usage, configuration or policy error.
 const EXIT_USAGE: u8 = 2;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run the bastion.
     Serve(Serve),
+    /// Get a certificate from a Porthole, or renew it, and have ssh use it.
+    Login(Login),
     /// Ask the policy a question, and see which rule decides.
     Check(Box<Question>),
     /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
@@ -97,6 +100,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             })
         }
+        Command::Login(arguments) => match login::run(&arguments) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                eprintln!("porthole: {error}");
+                Ok(ExitCode::FAILURE)
+            }
+        },
         Command::Check(question) => {
             let answer = check(&question);
             match answer.code {

@@ -29,6 +29,7 @@ mod algorithm;
 mod authorities;
 mod file;
 pub mod krl;
+mod label;
 mod marks;
 mod options;
 mod person;
@@ -38,6 +39,7 @@ mod revocation;
 mod tests;
 
 pub use authorities::Authorities;
+pub use label::Label;
 pub use marks::Marks;
 pub use refusal::{Lifetime, Reason, Refusal, Time};
 pub use revocation::RevocationList;
