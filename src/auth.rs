@@ -9,11 +9,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub mod certificate;
+mod name;
+pub mod token;
 
 /// A person, proved.
 #[derive(Debug, Clone)]
 pub struct Identity {
     subject: String,
+    name: Option<String>,
     email: Option<String>,
     groups: Vec<String>,
     method: Method,
@@ -29,6 +32,12 @@ pub struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Certificate,
+    /// An `id_token` that came with the connection.
+    Token,
+    /// A device login that the person has just approved.
+    Device,
+    /// A key that proved itself beside a device login before.
+    BoundKey,
 }
 
 /// What the credential itself allows, before any authorizer is asked.
@@ -39,10 +48,20 @@ pub struct Rights {
     pub agent_forwarding: bool,
 }
 
+impl Rights {
+    /// What a credential without restrictions allows.
+    pub const ALL: Rights = Rights { pty: true, port_forwarding: true, agent_forwarding: true };
+}
+
 impl Identity {
     /// The stable name of the person, as policies and the audit trail use it.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// What the person is called, for people to read.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub fn email(&self) -> Option<&str> {
@@ -83,12 +102,13 @@ impl Identity {
     pub(crate) fn for_tests(subject: &str, groups: &[&str]) -> Identity {
         Identity {
             subject: subject.to_owned(),
+            name: None,
             email: None,
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             method: Method::Certificate,
             credential: format!("a test's certificate for {subject}"),
             valid_until: None,
-            rights: Rights { pty: true, port_forwarding: true, agent_forwarding: true },
+            rights: Rights::ALL,
             force_command: None,
             marks: None,
         }
@@ -99,6 +119,9 @@ impl Method {
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Certificate => "certificate",
+            Method::Token => "token",
+            Method::Device => "device",
+            Method::BoundKey => "bound-key",
         }
     }
 }

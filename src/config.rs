@@ -12,8 +12,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod duration;
+pub mod issuer;
 pub mod profile;
 
+pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
 pub use profile::{Preset, Profile};
 
 /// The whole file.
@@ -24,6 +26,8 @@ pub struct Config {
     pub listen: Listen,
     pub ssh: Ssh,
     pub certificate: Certificate,
+    /// Identity providers by name; a token's `iss` chooses among them.
+    pub issuers: BTreeMap<String, Issuer>,
     pub authorize: Authorize,
     pub cluster: Cluster,
     pub session: Session,
@@ -314,6 +318,15 @@ impl Config {
         for (name, profile) in &self.profiles {
             profile.check().map_err(|problem| ("profiles", format!("`{name}`: {problem}")))?;
         }
+        for (name, issuer) in &self.issuers {
+            issuer.check().map_err(|problem| ("issuers", format!("`{name}`: {problem}")))?;
+            if self.issuers.iter().any(|(other, twin)| other != name && twin.url == issuer.url) {
+                return Err((
+                    "issuers",
+                    format!("`{name}` has the url of another, so a token could not choose: use one"),
+                ));
+            }
+        }
         let counts = [
             ("ssh.max-auth-tries", self.ssh.max_auth_tries),
             ("ssh.max-connections", self.ssh.max_connections),
@@ -333,6 +346,7 @@ impl Config {
             .chain(&mut self.certificate.trusted_ca_files)
             .chain(&mut self.certificate.revocation_lists)
             .chain(&mut self.certificate.revoked_file)
+            .chain(self.issuers.values_mut().flat_map(|issuer| &mut issuer.ca_file))
             .chain([&mut self.authorize.policy_file])
             .chain(&mut self.cluster.kubeconfig)
             .chain(&mut self.audit.file);

@@ -157,6 +157,7 @@ impl Verifier {
         let person = self.naming.read(certificate)?;
         Ok(Identity {
             subject: person.subject,
+            name: None,
             email: None,
             groups: person.groups,
             method: Method::Certificate,
