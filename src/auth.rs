@@ -22,6 +22,7 @@ pub struct Identity {
     method: Method,
     credential: String,
     valid_until: Option<Timestamp>,
+    session_until: Option<Timestamp>,
     rights: Rights,
     force_command: Option<String>,
     /// What the certificate is held against when trust changes; none if no certificate proved this identity.
@@ -86,6 +87,11 @@ impl Identity {
         self.valid_until
     }
 
+    /// When what this credential has opened must end, which its configuration says; none if it may go on.
+    pub fn session_until(&self) -> Option<Timestamp> {
+        self.session_until
+    }
+
     pub fn rights(&self) -> Rights {
         self.rights
     }
@@ -108,6 +114,7 @@ impl Identity {
             method: Method::Certificate,
             credential: format!("a test's certificate for {subject}"),
             valid_until: None,
+            session_until: None,
             rights: Rights::ALL,
             force_command: None,
             marks: None,

@@ -5,7 +5,6 @@
 //! line and what would be right. Nothing here knows any other module.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub mod duration;
 pub mod issuer;
+pub mod listen;
 pub mod profile;
 
 pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
+pub use listen::{Http, Listen};
 pub use profile::{Preset, Profile};
 
 /// The whole file.
@@ -24,6 +25,7 @@ pub use profile::{Preset, Profile};
 #[derive(Default)]
 pub struct Config {
     pub listen: Listen,
+    pub http: Http,
     pub ssh: Ssh,
     pub certificate: Certificate,
     /// Identity providers by name; a token's `iss` chooses among them.
@@ -35,19 +37,6 @@ pub struct Config {
     pub profiles: BTreeMap<String, Profile>,
     pub audit: Audit,
     pub log: Log,
-}
-
-/// Where clients come in.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Listen {
-    pub address: SocketAddr,
-}
-
-impl Default for Listen {
-    fn default() -> Listen {
-        Listen { address: SocketAddr::from(([0, 0, 0, 0], 2222)) }
-    }
 }
 
 /// The SSH server's own conduct.
@@ -288,6 +277,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
+        self.http.check()?;
+        if self.http.address.is_some() && self.issuers.is_empty() {
+            return Err(("http.address", "needs an [issuers] table, or no token could be believed: name one".into()));
+        }
         if self.ssh.host_keys.is_empty() {
             return Err((
                 "ssh.host-keys",
@@ -349,7 +342,8 @@ impl Config {
             .chain(self.issuers.values_mut().flat_map(|issuer| &mut issuer.ca_file))
             .chain([&mut self.authorize.policy_file])
             .chain(&mut self.cluster.kubeconfig)
-            .chain(&mut self.audit.file);
+            .chain(&mut self.audit.file)
+            .chain(self.http.files());
         for path in paths {
             *path = folder.join(&*path);
         }

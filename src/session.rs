@@ -40,7 +40,6 @@ pub struct Sessions {
     audit: Arc<Audit>,
     settings: config::Session,
     profiles: BTreeMap<String, config::Profile>,
-    end_at_expiry: bool,
     /// Containers that are being ended after their client has left.
     endings: TaskTracker,
     /// Cancelled when the time to finish is over.
@@ -87,7 +86,6 @@ impl Sessions {
             audit,
             settings: config.session.clone(),
             profiles: config.profiles.clone(),
-            end_at_expiry: config.certificate.end_session_at_expiry,
             endings: TaskTracker::new(),
             closing: CancellationToken::new(),
         }

@@ -53,6 +53,7 @@ pub struct Verifier {
     clock_skew: Duration,
     /// Zero believes any.
     max_lifetime: Duration,
+    end_session_at_expiry: bool,
 }
 
 /// Beside the certificate: where it was presented from, and when.
@@ -105,6 +106,7 @@ impl Verifier {
             },
             clock_skew: config.clock_skew,
             max_lifetime: config.max_lifetime,
+            end_session_at_expiry: config.end_session_at_expiry,
         })
     }
 
@@ -163,6 +165,7 @@ impl Verifier {
             method: Method::Certificate,
             credential: marks.credential(),
             valid_until: until.timestamp(),
+            session_until: until.timestamp().filter(|_| self.end_session_at_expiry),
             rights: options::rights(certificate),
             force_command: restrictions.force_command,
             marks: Some(Arc::clone(marks)),

@@ -50,6 +50,7 @@ struct Issuer {
     algorithms: Vec<TokenAlgorithm>,
     expectations: Expectations,
     keys: Arc<Keys>,
+    end_session_at_expiry: bool,
 }
 
 /// An issuer that cannot be used as it is configured.
@@ -120,6 +121,7 @@ impl Issuer {
             algorithms: config.algorithms.clone(),
             expectations: Expectations::new(config),
             keys: Arc::new(keys),
+            end_session_at_expiry: config.end_session_at_expiry,
         })
     }
 
@@ -140,6 +142,7 @@ impl Issuer {
             groups: person.groups,
             method: Method::Token,
             valid_until: Some(person.until),
+            session_until: Some(person.until).filter(|_| self.end_session_at_expiry),
             rights: Rights::ALL,
             force_command: None,
             marks: None,

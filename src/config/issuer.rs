@@ -28,6 +28,8 @@ pub struct Issuer {
     /// From `iat` to `exp` at most; zero believes any.
     #[serde(with = "duration")]
     pub max_token_lifetime: Duration,
+    /// End a session when the token that opened it ends.
+    pub end_session_at_expiry: bool,
     /// Root certificates (PEM) beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Signing keys are asked for again when they are so old.
@@ -80,6 +82,7 @@ impl Default for Issuer {
             algorithms: vec![TokenAlgorithm::RS256, TokenAlgorithm::ES256, TokenAlgorithm::EdDsa],
             leeway: Duration::from_secs(60),
             max_token_lifetime: Duration::ZERO,
+            end_session_at_expiry: false,
             ca_file: None,
             jwks_refresh_interval: Duration::from_secs(3600),
             jwks_refresh_pause: Duration::from_secs(30),

@@ -3,7 +3,12 @@
 use porthole::config::{Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 9] = [
+const NO_DEFAULT: [&str; 14] = [
+    "http.address",
+    "http.client-address-header",
+    "http.certificate",
+    "http.key",
+    "http.client-ca",
     "certificate.revoked-file",
     "issuers.company.ca-file",
     "cluster.kubeconfig",
