@@ -54,7 +54,19 @@ impl fmt::Display for SessionId {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     ConnectionOpened {
+        /// The client's own address.
         peer: SocketAddr,
+        /// Who stands between, if somebody does, and what that calls the connection.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gateway: Option<SocketAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gateway_reference: Option<String>,
+    },
+    /// One that never came to speak SSH: `peer` is who connected, `code` a stable word.
+    ConnectionRefused {
+        peer: SocketAddr,
+        code: &'static str,
+        detail: String,
     },
     /// `reason` is a stable word: `client_left`, `login_deadline`, `too_many_connections`, `shutdown`, …
     ConnectionClosed {

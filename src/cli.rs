@@ -1,4 +1,4 @@
-//! The command line: `serve`, `login`, `check`, `playground`.
+//! The command line: `serve`, `login`, `check`, `connect`, `playground`.
 //!
 //! Exit codes: 0 done, 1 a failure at run time (`check`: denied), 2 a wrong command line, configuration or policy.
 
@@ -15,7 +15,7 @@ use crate::authorize::check::{Question, check};
 use crate::config::Config;
 use crate::login::Login;
 use crate::server::Server;
-use crate::{login, playground, telemetry};
+use crate::{connect, login, playground, telemetry};
 
 /// What went wrong before anything ran: a usage, configuration or policy error.
 const EXIT_USAGE: u8 = 2;
@@ -36,6 +36,8 @@ enum Command {
     Login(Login),
     /// Ask the policy a question, and see which rule decides.
     Check(Box<Question>),
+    /// Join standard input and output to an SSH server behind a WebSocket; for ssh's ProxyCommand.
+    Connect(connect::Arguments),
     /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
     Playground(Playground),
     /// A process of the playground's; not for people.
@@ -115,6 +117,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::from(answer.code))
         }
+        Command::Connect(arguments) => {
+            install_provider()?;
+            Ok(connect::run(&arguments)?)
+        }
         Command::Playground(arguments) => runtime()?.block_on(play(arguments)),
         Command::PlaygroundContainer => unreachable!("main has run it before"),
     }
@@ -146,6 +152,10 @@ async fn play(arguments: Playground) -> anyhow::Result<ExitCode> {
 /// What a server needs of the process: its log, and the one crypto provider.
 fn prepare(config: &Config) -> anyhow::Result<()> {
     telemetry::install(&config.log).map_err(anyhow::Error::msg)?;
+    install_provider()
+}
+
+fn install_provider() -> anyhow::Result<()> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))
 }

@@ -46,7 +46,6 @@ pub struct Sessions {
     issuer: Option<Arc<Issuer>>,
     settings: config::Session,
     profiles: BTreeMap<String, config::Profile>,
-    end_at_expiry: bool,
     /// Containers that are being ended after their client has left.
     endings: TaskTracker,
     /// Cancelled when the time to finish is over.
@@ -102,7 +101,6 @@ impl Sessions {
             issuer,
             settings: config.session.clone(),
             profiles: config.profiles.clone(),
-            end_at_expiry: config.certificate.end_session_at_expiry,
             endings: TaskTracker::new(),
             closing: CancellationToken::new(),
         }

@@ -60,6 +60,7 @@ pub struct Verifier {
     clock_skew: Duration,
     /// Zero believes any.
     max_lifetime: Duration,
+    end_session_at_expiry: bool,
 }
 
 /// Beside the certificate: where it was presented from, and when.
@@ -123,6 +124,7 @@ impl Verifier {
             own: own.map(|keyring| (keyring, own_naming)),
             clock_skew: config.clock_skew,
             max_lifetime: config.max_lifetime,
+            end_session_at_expiry: config.end_session_at_expiry,
         })
     }
 
@@ -182,11 +184,13 @@ impl Verifier {
         let said = |name: &str| certificate.extensions().get(name).filter(|_| own);
         Ok(Identity {
             subject: person.subject,
+            name: None,
             email: said(issuer::EMAIL).cloned(),
             groups: person.groups,
             method: Method::Certificate,
             credential: marks.credential(),
             valid_until: until.timestamp(),
+            session_until: until.timestamp().filter(|_| self.end_session_at_expiry),
             rights: options::rights(certificate),
             force_command: restrictions.force_command,
             marks: Some(Arc::clone(marks)),

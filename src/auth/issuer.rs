@@ -54,11 +54,11 @@ pub struct Issuer {
 }
 
 /// Who wants a certificate for which key.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Wish<'a> {
     pub identity: &'a Identity,
-    /// What the client sent: one line as in a `.pub` file.
-    pub key: &'a [u8],
+    /// What the client sent, read by `parse_public_key`.
+    pub key: Result<PublicKey, PublicKeyError>,
     pub source: IpAddr,
     pub connection: &'a ConnectionId,
     /// Goes into the certificate's key id.
@@ -104,7 +104,7 @@ impl Issuer {
 
     /// Signs a certificate for the person and the key, and records it; a refusal is recorded too.
     pub async fn issue(&self, wish: Wish<'_>) -> Result<Issued, IssueError> {
-        let issued = self.consider(wish).await;
+        let issued = self.consider(&wish).await;
         if let Err(error) = &issued {
             let refused = Event::CertificateRefused {
                 peer: wish.source,
@@ -120,10 +120,10 @@ impl Issuer {
         issued
     }
 
-    async fn consider(&self, wish: Wish<'_>) -> Result<Issued, IssueError> {
-        let key = parse_public_key(wish.key)?;
+    async fn consider(&self, wish: &Wish<'_>) -> Result<Issued, IssueError> {
+        let key = wish.key.as_ref().map_err(Clone::clone)?;
         let now = Timestamp::now();
-        let (certificate, valid_until) = self.sign(wish, &key, now).await?;
+        let (certificate, valid_until) = self.sign(wish, key, now).await?;
         self.read_back(wish, &certificate, now)?;
         let line = certificate.to_openssh().map_err(|error| IssueError::Signing { detail: error.to_string() })?;
         let issued = Event::CertificateIssued {
@@ -146,7 +146,7 @@ impl Issuer {
 
     async fn sign(
         &self,
-        wish: Wish<'_>,
+        wish: &Wish<'_>,
         key: &PublicKey,
         now: Timestamp,
     ) -> Result<(Certificate, Timestamp), IssueError> {
@@ -178,7 +178,7 @@ impl Issuer {
     }
 
     /// Reads the certificate as it will be read when somebody logs in with it.
-    fn read_back(&self, wish: Wish<'_>, certificate: &Certificate, now: Timestamp) -> Result<(), IssueError> {
+    fn read_back(&self, wish: &Wish<'_>, certificate: &Certificate, now: Timestamp) -> Result<(), IssueError> {
         let unreadable = |problem: String| IssueError::Unnameable { problem };
         let read = self
             .verifier

@@ -39,7 +39,10 @@ impl Block {
     pub(super) fn write(&self, file: &Path) -> Result<bool, LoginError> {
         let before = match fs::metadata(file) {
             Ok(known) if known.len() > CONFIG_MAX_BYTES => {
-                return Err(LoginError::Config { file: file.to_owned(), problem: "it is too large to be changed here" });
+                return Err(LoginError::Config {
+                    file: file.to_owned(),
+                    problem: "it is too large to be changed here",
+                });
             }
             _ => match fs::read(file) {
                 Ok(before) => before,
@@ -47,8 +50,7 @@ impl Block {
                 Err(error) => return Err(LoginError::file(file)(error)),
             },
         };
-        let after =
-            self.put(&before).map_err(|problem| LoginError::Config { file: file.to_owned(), problem })?;
+        let after = self.put(&before).map_err(|problem| LoginError::Config { file: file.to_owned(), problem })?;
         if after == before {
             return Ok(false);
         }

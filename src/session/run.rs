@@ -16,6 +16,7 @@ use super::request::Request;
 use super::word::Word;
 use super::{Admitted, Caller, Client, Outlet, Sessions};
 use crate::audit::{ConnectionId, Event, SessionId};
+use crate::auth::Method;
 use crate::cluster::{Control, End, Launch, Process, StartError, WindowSize};
 
 impl Sessions {
@@ -220,9 +221,14 @@ impl Sessions {
             let line = "this session's granted time is over: log in again if you need more";
             (duration, Failure::new("duration_over", line))
         });
-        let expiry = caller.identity.valid_until().filter(|_| self.end_at_expiry).map(|until| {
+        let expiry = caller.identity.session_until().map(|until| {
             let left = Duration::try_from(Timestamp::now().until(until).unwrap_or_default()).unwrap_or_default();
-            let line = "your certificate has ended, and this session with it: get a new one and log in again";
+            let line = match caller.identity.method() {
+                Method::Certificate => {
+                    "your certificate has ended, and this session with it: get a new one and log in again"
+                }
+                _ => "your login has ended, and this session with it: log in again",
+            };
             (left, Failure::new("credential_expired", line))
         });
         let first = [granted, expiry].into_iter().flatten().min_by_key(|(left, _)| *left);

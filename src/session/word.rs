@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::{Caller, Client, Inbound, Outlet, Request, Sessions, What};
 use crate::audit::SessionId;
 use crate::auth::Identity;
-use crate::auth::issuer::{PUBLIC_KEY_MAX_BYTES, Wish};
+use crate::auth::issuer::{PUBLIC_KEY_MAX_BYTES, Wish, parse_public_key};
 use crate::target::LoginName;
 
 /// How long `cert` waits for its key: a person who forgot the `<` sees why nothing happens.
@@ -101,7 +101,7 @@ impl Sessions {
             .map_err(|_| Failure::new("no_key", "no key came on standard input: try cert < ~/.ssh/id_ed25519.pub"))?;
         let wish = Wish {
             identity: &caller.identity,
-            key: &key,
+            key: parse_public_key(&key),
             source: caller.source,
             connection: &caller.connection,
             session,

@@ -9,6 +9,7 @@ mod door;
 mod faults;
 mod files;
 mod forwards;
+mod gateway;
 mod hostile;
 mod issuer;
 mod lifecycle;

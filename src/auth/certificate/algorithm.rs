@@ -27,7 +27,9 @@ pub(in crate::auth) fn weakness_of_key(key: &KeyData) -> Option<String> {
         }
         KeyData::Dsa(_) => Some("DSA keys are not secure: use Ed25519".to_owned()),
         KeyData::Certificate(_) => Some("a certificate stands where a plain key must be".to_owned()),
-        other => Some(format!("the algorithm {} is not supported", super::marks::shown(other.algorithm().as_str()))),
+        other => {
+            Some(format!("the algorithm {} is not supported", crate::auth::name::shown(other.algorithm().as_str())))
+        }
     }
 }
 
@@ -45,7 +47,7 @@ pub(super) fn weakness_of_signature(ca: &KeyData, signature: &Signature) -> Opti
     }
     Some(format!(
         "the CA's key is {} and its signature {}",
-        super::marks::shown(ca.algorithm().as_str()),
-        super::marks::shown(signature.algorithm().as_str())
+        crate::auth::name::shown(ca.algorithm().as_str()),
+        crate::auth::name::shown(signature.algorithm().as_str())
     ))
 }

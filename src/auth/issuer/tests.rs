@@ -83,7 +83,7 @@ async fn issue(issuer: &Issuer, identity: &Identity, key: &str) -> Result<Issued
     let connection = ConnectionId::random();
     let wish = Wish {
         identity,
-        key: key.as_bytes(),
+        key: parse_public_key(key.as_bytes()),
         source: IpAddr::from([192, 0, 2, 7]),
         connection: &connection,
         session: &connection.session(1),
