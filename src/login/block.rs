@@ -87,7 +87,7 @@ impl Block {
 }
 
 /// A path as ssh_config takes it: in quotes, `%` doubled, since it stands for a token.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('%', "%%"))
 }
 

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use jiff::SignedDuration;
 
-use super::LoginError;
+use super::block::quoted;
 use super::key::Key;
+use super::{LoginError, file};
 
 /// A certificate of 256 principals is below this.
 const CERTIFICATE_MAX_BYTES: u64 = 256 * 1024;
@@ -25,14 +26,13 @@ pub(super) struct Tools<'a> {
 pub(super) enum Attempt {
     /// Whatever the person's configuration and keys have, the certificate that is there included.
     AsConfigured,
-    /// The person: no key and no certificate.
+    /// The same without the certificate that is there, wherever it lies.
     Anew,
 }
 
 impl Tools<'_> {
     /// Asks for a certificate; none where `ssh` failed, which has told the person why.
     pub(super) fn certify(&self, key: &Key, attempt: Attempt) -> Result<Option<String>, LoginError> {
-        let failed = |source| LoginError::Program { program: "ssh", source };
         let mut ssh = Command::new("ssh");
         // What the configuration says for sessions in pods is not meant for this.
         ssh.args(["-T", "-x", "-a", "-o", "ClearAllForwardings=yes", "-o", "ControlPath=none"]);
@@ -43,21 +43,37 @@ impl Tools<'_> {
         if let Some(port) = self.port {
             ssh.args(["-p", &port.to_string()]);
         }
+        let certificate = key.certificate_file();
         match attempt {
-            Attempt::AsConfigured => ssh.arg("-i").arg(key.file()),
-            Attempt::Anew => ssh.args(["-o", "PreferredAuthentications=keyboard-interactive"]),
-        };
-        ssh.arg(format!("login@{}", self.host)).arg("cert");
-        let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-        // Its end tells that the key is whole. `ssh` that has ended before takes nothing, and says why itself.
-        let _ = ssh.stdin.take().map(|mut input| input.write_all(key.public().as_bytes()));
-        let mut line = String::new();
-        let output = ssh.stdout.take();
-        let read = output.map_or(Ok(0), |output| output.take(CERTIFICATE_MAX_BYTES).read_to_string(&mut line));
-        let status = ssh.wait().map_err(failed)?;
-        read.map_err(failed)?;
-        Ok(Some(line).filter(|_| status.success()))
+            // Where a configuration names any certificate, ssh looks for no other beside a key.
+            Attempt::AsConfigured if certificate.exists() => {
+                ssh.arg("-o").arg(format!("CertificateFile={}", quoted(&certificate)));
+            }
+            Attempt::AsConfigured => {}
+            // An agent may hold it too.
+            Attempt::Anew => drop(ssh.args(["-o", "IdentitiesOnly=yes"])),
+        }
+        ssh.arg("-i").arg(key.file()).arg(format!("login@{}", self.host)).arg("cert");
+        match attempt {
+            Attempt::AsConfigured => converse(ssh, key),
+            // Where it names none, it does; and the block of an earlier login names it.
+            Attempt::Anew => file::aside(&certificate, || converse(ssh, key)),
+        }
     }
+}
+
+/// Gives `ssh` the key, and takes what it prints.
+fn converse(mut ssh: Command, key: &Key) -> Result<Option<String>, LoginError> {
+    let failed = |source| LoginError::Program { program: "ssh", source };
+    let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+    // Its end tells that the key is whole. `ssh` that has ended before takes nothing, and says why itself.
+    let _ = ssh.stdin.take().map(|mut input| input.write_all(key.public().as_bytes()));
+    let mut line = String::new();
+    let output = ssh.stdout.take();
+    let read = output.map_or(Ok(0), |output| output.take(CERTIFICATE_MAX_BYTES).read_to_string(&mut line));
+    let status = ssh.wait().map_err(failed)?;
+    read.map_err(failed)?;
+    Ok(Some(line).filter(|_| status.success()))
 }
 
 /// Makes an Ed25519 key without a passphrase: it is worth as much as the certificate, which ends by itself.

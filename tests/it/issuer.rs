@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::house::{House, Plan, finish, finish_with, keygen, text};
 
 /// A house that issues certificates, with `more` in its configuration.
-fn house(more: &str) -> House {
+pub fn house(more: &str) -> House {
     House::build(Plan {
         config: format!("[certificate-authority]\nkeys = [\"own_ca\"]\n{more}"),
         before: Some(Box::new(|folder| {
@@ -41,7 +41,7 @@ fn keep(house: &House, name: &str, output: Output) -> String {
 }
 
 /// The certificate as `ssh-keygen` reads it.
-fn show(house: &House, name: &str) -> String {
+pub fn show(house: &House, name: &str) -> String {
     let mut shown = Command::new("ssh-keygen");
     let shown = finish(shown.args(["-L", "-f"]).arg(house.file(name)).env("TZ", "UTC"));
     assert!(shown.status.success(), "{}", text(&shown.stderr));
@@ -49,7 +49,7 @@ fn show(house: &House, name: &str) -> String {
 }
 
 /// The rest of the line that begins with `name`.
-fn line<'a>(shown: &'a str, name: &str) -> &'a str {
+pub fn line<'a>(shown: &'a str, name: &str) -> &'a str {
     let found = shown.lines().find_map(|line| line.trim().strip_prefix(name));
     found.unwrap_or_else(|| panic!("no {name} in:\n{shown}")).trim()
 }
@@ -209,10 +209,10 @@ fn what_is_no_key_gets_a_line_and_a_house_without_a_ca_says_so() {
 }
 
 /// An agent that ends with the value.
-struct Agent(std::process::Child);
+pub struct Agent(std::process::Child);
 
 impl Agent {
-    fn start(house_folder: &std::path::Path) -> Agent {
+    pub fn start(house_folder: &std::path::Path) -> Agent {
         let socket = house_folder.join("agent.sock");
         let mut agent = Command::new("ssh-agent");
         agent.arg("-D").arg("-a").arg(&socket).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

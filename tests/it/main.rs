@@ -13,6 +13,7 @@ mod gateway;
 mod hostile;
 mod issuer;
 mod lifecycle;
+mod login;
 mod playground;
 mod reference;
 mod refusals;
