@@ -320,3 +320,33 @@ fn a_revoked_certificate_ends_its_open_sessions_and_opens_no_more() {
         fs::write(house.file("audit.jsonl"), "").expect("writable");
     }
 }
+
+#[test]
+fn an_open_connection_of_a_revoked_certificate_opens_nothing_more_and_its_forwards_end() {
+    let house = house("[certificate]\nrevoked-file = \"revoked.txt\"\n");
+    let shown = certify(&house, "fresh");
+    let socket = house.file("master");
+    let mut master = client(&house, "fresh");
+    master.args(["-M", "-N", "-S"]).arg(&socket).arg("demo.web@127.0.0.1").stderr(Stdio::null());
+    let mut master = master.spawn().expect("ssh starts");
+    crate::house::await_change(house.folder(), || socket.exists().then_some(())).expect("the master's socket");
+    let through = |arguments: &[&str]| {
+        let mut ssh = client(&house, "fresh");
+        ssh.arg("-S").arg(&socket).args(arguments);
+        ssh
+    };
+    let mut forward = through(&["-W", "localhost:8080", "demo.web@127.0.0.1"]);
+    let mut forward =
+        forward.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("ssh starts");
+    house.await_audit("forward", |event| event["event"] == "forward_opened");
+    assert_eq!(text(&finish(&mut through(&["demo.web@127.0.0.1", "echo in"])).stdout), "in\n");
+
+    house.change("revoked.txt", &format!("serial: {}\n", line(&shown, "Serial:")));
+    house.await_audit("end", |event| event["event"] == "forward_ended" && event["code"] == "certificate_revoked");
+    forward.wait().expect("a child of ours");
+    let refused = finish(&mut through(&["demo.web@127.0.0.1", "echo in"]));
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(254), String::new()));
+    assert!(text(&refused.stderr).contains("your certificate is no longer believed"), "{}", text(&refused.stderr));
+    finish(&mut through(&["-O", "exit", "demo.web@127.0.0.1"]));
+    master.wait().expect("a child of ours");
+}
