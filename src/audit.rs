@@ -5,7 +5,7 @@
 //! id that a person sees in Porthole's own lines and on the container in the pod.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -54,7 +54,19 @@ impl fmt::Display for SessionId {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     ConnectionOpened {
+        /// The client's own address.
         peer: SocketAddr,
+        /// Who stands between, if somebody does, and what that calls the connection.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gateway: Option<SocketAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gateway_reference: Option<String>,
+    },
+    /// One that never came to speak SSH: `peer` is who connected, `code` a stable word.
+    ConnectionRefused {
+        peer: SocketAddr,
+        code: &'static str,
+        detail: String,
     },
     /// `reason` is a stable word: `client_left`, `login_deadline`, `too_many_connections`, `shutdown`, …
     ConnectionClosed {
@@ -81,6 +93,27 @@ pub enum Event {
         credential: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         valid_until: Option<Timestamp>,
+    },
+    /// A certificate that Porthole has signed, before anybody has it.
+    CertificateIssued {
+        peer: IpAddr,
+        subject: String,
+        /// The credential of the login that it was issued for.
+        credential: String,
+        serial: u64,
+        key_id: String,
+        principals: Vec<String>,
+        valid_until: Timestamp,
+        /// The fingerprint of the person's key, and of the CA's.
+        key: String,
+        ca: String,
+    },
+    CertificateRefused {
+        peer: IpAddr,
+        subject: String,
+        credential: String,
+        code: &'static str,
+        detail: String,
     },
     Decision {
         subject: String,

@@ -9,26 +9,48 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub mod certificate;
+pub mod issuer;
+mod name;
+pub mod standing;
+pub mod token;
 
 /// A person, proved.
 #[derive(Debug, Clone)]
 pub struct Identity {
     subject: String,
+    name: Option<String>,
     email: Option<String>,
     groups: Vec<String>,
     method: Method,
     credential: String,
     valid_until: Option<Timestamp>,
+    session_until: Option<Timestamp>,
     rights: Rights,
     force_command: Option<String>,
     /// What the certificate is held against when trust changes; none if no certificate proved this identity.
     marks: Option<Arc<certificate::Marks>>,
+    origin: Origin,
+}
+
+/// What a credential tells of the login behind it: nothing that is issued on its strength may go further.
+#[derive(Debug, Clone, Default)]
+struct Origin {
+    /// The end of the login that it was issued for, where Porthole itself issued it.
+    login_until: Option<Timestamp>,
+    /// A list as in a certificate's `source-address`.
+    source_address: Option<String>,
 }
 
 /// How an identity was proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Certificate,
+    /// An `id_token` that came with the connection.
+    Token,
+    /// A device login that the person has just approved.
+    Device,
+    /// A key that proved itself beside a device login before.
+    BoundKey,
 }
 
 /// What the credential itself allows, before any authorizer is asked.
@@ -39,10 +61,20 @@ pub struct Rights {
     pub agent_forwarding: bool,
 }
 
+impl Rights {
+    /// What a credential without restrictions allows.
+    pub const ALL: Rights = Rights { pty: true, port_forwarding: true, agent_forwarding: true };
+}
+
 impl Identity {
     /// The stable name of the person, as policies and the audit trail use it.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// What the person is called, for people to read.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub fn email(&self) -> Option<&str> {
@@ -67,6 +99,21 @@ impl Identity {
         self.valid_until
     }
 
+    /// When the login ends that this credential comes from: the credential itself may be a shorter one of several.
+    pub fn login_until(&self) -> Option<Timestamp> {
+        self.origin.login_until.or(self.valid_until)
+    }
+
+    /// The addresses from which the credential may be used, as in a certificate's `source-address`; none if from any.
+    pub fn source_address(&self) -> Option<&str> {
+        self.origin.source_address.as_deref()
+    }
+
+    /// When what this credential has opened must end, which its configuration says; none if it may go on.
+    pub fn session_until(&self) -> Option<Timestamp> {
+        self.session_until
+    }
+
     pub fn rights(&self) -> Rights {
         self.rights
     }
@@ -83,14 +130,17 @@ impl Identity {
     pub(crate) fn for_tests(subject: &str, groups: &[&str]) -> Identity {
         Identity {
             subject: subject.to_owned(),
+            name: None,
             email: None,
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             method: Method::Certificate,
             credential: format!("a test's certificate for {subject}"),
             valid_until: None,
-            rights: Rights { pty: true, port_forwarding: true, agent_forwarding: true },
+            session_until: None,
+            rights: Rights::ALL,
             force_command: None,
             marks: None,
+            origin: Origin::default(),
         }
     }
 }
@@ -99,6 +149,9 @@ impl Method {
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Certificate => "certificate",
+            Method::Token => "token",
+            Method::Device => "device",
+            Method::BoundKey => "bound-key",
         }
     }
 }

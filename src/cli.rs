@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `playground`.
+//! The command line: `serve`, `login`, `check`, `connect`, `playground`.
 //!
 //! Exit codes: 0 done, 1 a failure at run time (`check`: denied), 2 a wrong command line, configuration or policy.
 
@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authorize::check::{Question, check};
 use crate::config::Config;
+use crate::login::Login;
 use crate::server::Server;
-use crate::{playground, telemetry};
+use crate::{connect, login, playground, telemetry};
 
 /// What went wrong before anything ran: a usage, configuration or policy error.
 const EXIT_USAGE: u8 = 2;
@@ -31,8 +32,12 @@ struct Cli {
 enum Command {
     /// Run the bastion.
     Serve(Serve),
+    /// Get a certificate from a Porthole, or renew it, and have ssh use it.
+    Login(Login),
     /// Ask the policy a question, and see which rule decides.
     Check(Box<Question>),
+    /// Join standard input and output to an SSH server behind a WebSocket; for ssh's ProxyCommand.
+    Connect(connect::Arguments),
     /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
     Playground(Playground),
     /// A process of the playground's; not for people.
@@ -97,6 +102,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             })
         }
+        Command::Login(arguments) => match login::run(&arguments) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                eprintln!("porthole: {error}");
+                Ok(ExitCode::FAILURE)
+            }
+        },
         Command::Check(question) => {
             let answer = check(&question);
             match answer.code {
@@ -104,6 +116,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 _ => print!("{}", answer.text),
             }
             Ok(ExitCode::from(answer.code))
+        }
+        Command::Connect(arguments) => {
+            install_provider()?;
+            Ok(connect::run(&arguments)?)
         }
         Command::Playground(arguments) => runtime()?.block_on(play(arguments)),
         Command::PlaygroundContainer => unreachable!("main has run it before"),
@@ -136,6 +152,10 @@ async fn play(arguments: Playground) -> anyhow::Result<ExitCode> {
 /// What a server needs of the process: its log, and the one crypto provider.
 fn prepare(config: &Config) -> anyhow::Result<()> {
     telemetry::install(&config.log).map_err(anyhow::Error::msg)?;
+    install_provider()
+}
+
+fn install_provider() -> anyhow::Result<()> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))
 }

@@ -5,16 +5,24 @@
 //! line and what would be right. Nothing here knows any other module.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub mod authority;
 pub mod duration;
+pub mod issuer;
+pub mod listen;
 pub mod profile;
 
+pub use authority::{CertificateAuthority, CertificateRule};
+pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
+pub use listen::{Http, Listen};
 pub use profile::{Preset, Profile};
+
+/// How far an issued certificate is dated back, so that a server whose clock is late believes it at once.
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(60);
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -22,8 +30,12 @@ pub use profile::{Preset, Profile};
 #[derive(Default)]
 pub struct Config {
     pub listen: Listen,
+    pub http: Http,
     pub ssh: Ssh,
     pub certificate: Certificate,
+    pub certificate_authority: CertificateAuthority,
+    /// Identity providers by name; a token's `iss` chooses among them.
+    pub issuers: BTreeMap<String, Issuer>,
     pub authorize: Authorize,
     pub cluster: Cluster,
     pub session: Session,
@@ -31,19 +43,6 @@ pub struct Config {
     pub profiles: BTreeMap<String, Profile>,
     pub audit: Audit,
     pub log: Log,
-}
-
-/// Where clients come in.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Listen {
-    pub address: SocketAddr,
-}
-
-impl Default for Listen {
-    fn default() -> Listen {
-        Listen { address: SocketAddr::from(([0, 0, 0, 0], 2222)) }
-    }
 }
 
 /// The SSH server's own conduct.
@@ -284,13 +283,18 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
+        self.http.check()?;
+        if self.http.address.is_some() && self.issuers.is_empty() {
+            return Err(("http.address", "needs an [issuers] table, or no token could be believed: name one".into()));
+        }
         if self.ssh.host_keys.is_empty() {
             return Err((
                 "ssh.host-keys",
                 "names no file: name at least one, with generate-host-key = true to have it made".into(),
             ));
         }
-        if self.certificate.trusted_ca_files.is_empty() {
+        self.certificate_authority.check(&self.certificate)?;
+        if self.certificate.trusted_ca_files.is_empty() && !self.certificate_authority.is_on() {
             return Err((
                 "certificate.trusted-ca-files",
                 "names no file, so nobody could log in: name the CA's public key".into(),
@@ -314,6 +318,15 @@ impl Config {
         for (name, profile) in &self.profiles {
             profile.check().map_err(|problem| ("profiles", format!("`{name}`: {problem}")))?;
         }
+        for (name, issuer) in &self.issuers {
+            issuer.check().map_err(|problem| ("issuers", format!("`{name}`: {problem}")))?;
+            if self.issuers.iter().any(|(other, twin)| other != name && twin.url == issuer.url) {
+                return Err((
+                    "issuers",
+                    format!("`{name}` has the url of another, so a token could not choose: use one"),
+                ));
+            }
+        }
         let counts = [
             ("ssh.max-auth-tries", self.ssh.max_auth_tries),
             ("ssh.max-connections", self.ssh.max_connections),
@@ -333,9 +346,13 @@ impl Config {
             .chain(&mut self.certificate.trusted_ca_files)
             .chain(&mut self.certificate.revocation_lists)
             .chain(&mut self.certificate.revoked_file)
+            .chain(&mut self.certificate_authority.keys)
+            .chain(&mut self.certificate_authority.agent_socket)
+            .chain(self.issuers.values_mut().flat_map(|issuer| &mut issuer.ca_file))
             .chain([&mut self.authorize.policy_file])
             .chain(&mut self.cluster.kubeconfig)
-            .chain(&mut self.audit.file);
+            .chain(&mut self.audit.file)
+            .chain(self.http.files());
         for path in paths {
             *path = folder.join(&*path);
         }

@@ -5,6 +5,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod connect;
+pub mod login;
 pub mod server;
 
 pub mod listen;

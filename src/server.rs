@@ -4,57 +4,100 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
 use crate::auth::certificate::Verifier;
+use crate::auth::issuer::{self, Issuer};
+use crate::auth::standing::Standing;
+use crate::auth::token::Tokens;
 use crate::authorize::Gate;
 use crate::authorize::policy::PolicyFile;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::listen::http::{Entrance, Http};
 use crate::listen::tcp::Tcp;
+use crate::listen::{Incoming, certificate, websocket};
 use crate::session::Sessions;
 use crate::ssh::SshServer;
+
+/// Connections that have come in and are not served yet. Serving one is to start a task, so none waits long.
+const ARRIVALS: usize = 16;
 
 /// A server that is ready to take connections.
 pub struct Server {
     config: Config,
-    listener: Tcp,
+    tcp: Tcp,
+    http: Option<Http>,
     ssh: Arc<SshServer>,
+    arrivals: mpsc::Sender<Incoming>,
+    arrived: mpsc::Receiver<Incoming>,
 }
 
 impl Server {
-    /// Builds every part; returns when the cluster's state is known and the port is bound.
+    /// Builds every part; returns when the cluster's state is known and the ports are bound.
     pub async fn start(config: Config) -> anyhow::Result<Server> {
         // What needs no network comes first: a wrong file is told at once.
-        let verifier = Verifier::open(&config.certificate)?;
+        let keyring = issuer::open_keyring(&config.certificate_authority)?;
+        let verifier = Arc::new(Verifier::open(&config.certificate, keyring.clone())?);
+        let tokens = Arc::new(Tokens::new(&config.issuers)?);
         let policy = PolicyFile::open(&config.authorize.policy_file)?;
         let audit = Arc::new(Audit::open(config.audit.file.as_deref()).await?);
+        let issuer = keyring.map(|keyring| {
+            let (verifier, audit) = (Arc::clone(&verifier), Arc::clone(&audit));
+            Arc::new(Issuer::new(&config.certificate_authority, &config.certificate, keyring, verifier, audit))
+        });
+        let standing = Standing::new(Arc::clone(&verifier));
         let gate = Gate::new(Arc::new(policy), config.authorize.deadline, Arc::clone(&audit));
         let cluster = Cluster::connect(&config.cluster, config.session.start_deadline).await?;
-        let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), &config));
-        let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, audit)?);
+        let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), standing, issuer.clone(), &config));
+        let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, Arc::clone(&audit))?);
         let address = config.listen.address;
-        let listener =
-            Tcp::bind(address).await.with_context(|| format!("cannot listen on {address} (listen.address)"))?;
-        Ok(Server { config, listener, ssh })
+        let tcp = Tcp::bind(&config.listen, Arc::clone(&audit))
+            .await
+            .with_context(|| format!("cannot listen on {address} (listen.address)"))?;
+        let (arrivals, arrived) = mpsc::channel(ARRIVALS);
+        let http = match config.http.address {
+            Some(address) => {
+                let entrance = Arc::new(Entrance::new(&config.http, tokens, audit)?);
+                let mut routes = websocket::route(Arc::clone(&entrance), arrivals.clone());
+                if let Some(issuer) = issuer {
+                    routes = routes.merge(certificate::route(entrance, issuer));
+                }
+                let http = Http::bind(address, &config.http, routes).await?;
+                tracing::info!(address = %http.address()?, "listening for gateways");
+                Some(http)
+            }
+            None => None,
+        };
+        Ok(Server { config, tcp, http, ssh, arrivals, arrived })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.address()
+        self.tcp.address()
     }
 
     /// Takes connections until `stop`, then lets what is there finish.
     pub async fn run(self, stop: CancellationToken) {
+        let Server { config, tcp, http, ssh, arrivals, mut arrived } = self;
+        let listeners = TaskTracker::new();
+        listeners.spawn(tcp.run(arrivals, stop.clone()));
+        if let Some(http) = http {
+            listeners.spawn(http.run(stop.clone()));
+        }
+        listeners.close();
         loop {
             tokio::select! {
-                incoming = self.listener.next() => self.ssh.accept(incoming.io, incoming.peer),
+                Some(incoming) = arrived.recv() => ssh.accept(incoming),
                 () = stop.cancelled() => break,
             }
         }
-        drop(self.listener);
-        tracing::info!(deadline = ?self.config.ssh.drain_deadline, "stopping: sessions may finish");
-        self.ssh.drain(self.config.ssh.drain_deadline).await;
+        // What comes in from now on is dropped, and so closed.
+        drop(arrived);
+        tracing::info!(deadline = ?config.ssh.drain_deadline, "stopping: sessions may finish");
+        tokio::join!(ssh.drain(config.ssh.drain_deadline), listeners.wait());
         tracing::info!("stopped");
     }
 }

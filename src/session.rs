@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, ConnectionId, Event, SessionId};
 use crate::auth::Identity;
+use crate::auth::issuer::Issuer;
+use crate::auth::standing::Standing;
 use crate::authorize::{Action, Asking, Gate, Grant};
 use crate::cluster::{Cluster, Target, WindowSize};
 use crate::config;
@@ -30,6 +32,7 @@ mod request;
 mod run;
 mod start;
 mod transfer;
+mod word;
 
 pub use dial::Forward;
 pub use exit::{Exit, FAILURE_STATUS, Failure};
@@ -41,9 +44,11 @@ pub struct Sessions {
     cluster: Cluster,
     gate: Gate,
     audit: Arc<Audit>,
+    standing: Standing,
+    /// None where no certificates are issued.
+    issuer: Option<Arc<Issuer>>,
     settings: config::Session,
     profiles: BTreeMap<String, config::Profile>,
-    end_at_expiry: bool,
     /// Containers that are being ended after their client has left.
     endings: TaskTracker,
     /// Cancelled when the time to finish is over.
@@ -87,14 +92,22 @@ pub trait Outlet: Send + Sync {
 pub struct ClientGone;
 
 impl Sessions {
-    pub fn new(cluster: Cluster, gate: Gate, audit: Arc<Audit>, config: &config::Config) -> Sessions {
+    pub fn new(
+        cluster: Cluster,
+        gate: Gate,
+        audit: Arc<Audit>,
+        standing: Standing,
+        issuer: Option<Arc<Issuer>>,
+        config: &config::Config,
+    ) -> Sessions {
         Sessions {
             cluster,
             gate,
             audit,
+            standing,
+            issuer,
             settings: config.session.clone(),
             profiles: config.profiles.clone(),
-            end_at_expiry: config.certificate.end_session_at_expiry,
             endings: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
@@ -128,7 +141,7 @@ impl Sessions {
         action: Action,
     ) -> Result<Admitted<'a>, Failure> {
         let identity = &caller.identity;
-        let place = self.permit(caller, &action).and_then(|()| self.place(caller));
+        let place = self.count(caller).and_then(|()| self.permit(caller, &action)).and_then(|()| self.place(caller));
         let (name, profile_name, profile, target) = match place {
             Ok(place) => place,
             Err(failure) => {
@@ -189,7 +202,8 @@ impl Sessions {
         let name = match &caller.place {
             Ok(LoginName::Place(name)) => name,
             Ok(LoginName::Lobby) => {
-                let what = "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host";
+                let what = "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host, or say \
+                            cert, whoami or help";
                 return Err(Failure::new("no_place", what));
             }
             Err(error) => return Err(Failure::new("bad_login_name", error.to_string())),
@@ -209,6 +223,16 @@ impl Sessions {
             let known: Vec<_> = self.profiles.keys().map(String::as_str).collect();
             Failure::new("unknown_profile", format!("there is no profile ~{asked}: use one of {}", known.join(", ")))
         })
+    }
+
+    /// Whether the caller's login still counts.
+    fn count(&self, caller: &Caller) -> Result<(), Failure> {
+        self.standing.check(&caller.identity).map_err(Failure::from)
+    }
+
+    /// Returns when the caller's login counts no more.
+    async fn discounted(&self, caller: &Caller) -> Failure {
+        self.standing.withdrawn(&caller.identity).await.into()
     }
 
     async fn record(&self, connection: &ConnectionId, session: &SessionId, event: &Event) -> Result<(), Failure> {

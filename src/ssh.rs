@@ -4,18 +4,17 @@
 //! callbacks answer and return, work is done in the channel's task. russh has no login deadline, no limits and, on its
 //! own, a flow control that deadlocks: `stream`, `limits` and `flow` are there for that.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use russh::Disconnect;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{Audit, ConnectionId, Event};
+use crate::audit::{Audit, Event};
 use crate::auth::certificate::Verifier;
 use crate::config;
+use crate::listen::Incoming;
 use crate::session::Sessions;
 
 mod algorithms;
@@ -43,7 +42,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct SshServer {
     russh: Arc<russh::server::Config>,
     settings: config::Ssh,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
     audit: Arc<Audit>,
     limits: Arc<Limits>,
@@ -58,7 +57,7 @@ impl SshServer {
     /// Reads or makes the host keys; no other I/O.
     pub fn new(
         settings: &config::Ssh,
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         sessions: Arc<Sessions>,
         audit: Arc<Audit>,
     ) -> Result<SshServer, HostKeyError> {
@@ -77,25 +76,28 @@ impl SshServer {
     }
 
     /// Serves one connection in a task of its own, or closes it at once where there are too many.
-    pub fn accept(self: &Arc<Self>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+    pub fn accept(self: &Arc<Self>, incoming: Incoming) {
         let server = Arc::clone(self);
-        self.connections.spawn(async move { server.serve(io, peer).await });
+        self.connections.spawn(async move { server.serve(incoming).await });
     }
 
-    async fn serve(self: Arc<Self>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
-        let id = ConnectionId::random();
+    async fn serve(self: Arc<Self>, incoming: Incoming) {
+        let (id, peer) = (incoming.id.clone(), incoming.peer);
         let started = Instant::now();
         let closed = |reason: &str| Event::ConnectionClosed {
             peer,
             reason: reason.to_owned(),
             seconds: started.elapsed().as_secs_f64(),
         };
-        if let Err(error) = self.audit.record(&id, None, &Event::ConnectionOpened { peer }).await {
+        let (gateway, gateway_reference) =
+            incoming.gateway.as_ref().map(|gateway| (gateway.address, gateway.reference.clone())).unzip();
+        let opened = Event::ConnectionOpened { peer, gateway, gateway_reference: gateway_reference.flatten() };
+        if let Err(error) = self.audit.record(&id, None, &opened).await {
             tracing::error!(%peer, %error, "connection refused: the audit trail cannot be written");
             return;
         }
         let reason = match self.limits.admit(peer.ip()) {
-            Ok(place) => self.converse(io, peer, &id, place).await,
+            Ok(place) => self.converse(incoming, place).await,
             Err(reason) => {
                 tracing::warn!(%peer, reason, "connection closed before its first byte");
                 reason
@@ -107,20 +109,15 @@ impl SshServer {
     }
 
     /// Speaks SSH until the connection ends; returns why it did.
-    async fn converse(
-        self: &Arc<Self>,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
-        id: &ConnectionId,
-        place: limits::Place,
-    ) -> &'static str {
+    async fn converse(self: &Arc<Self>, incoming: Incoming, place: limits::Place) -> &'static str {
+        let Incoming { id, io, peer, identity, .. } = incoming;
         let gone = CancellationToken::new();
         let _gone = gone.clone().drop_guard();
         let cut = CancellationToken::new();
         let displaced = place.displaced();
         let (stream, login) = Guarded::new(io, &self.settings, cut.clone());
         let (connection, mut leftover) =
-            Connection::new(Arc::clone(self), id.clone(), peer, gone.clone(), login.clone(), place);
+            Connection::new(Arc::clone(self), id.clone(), peer, gone.clone(), login.clone(), place, identity);
 
         let running = tokio::select! {
             running = russh::server::run_stream(Arc::clone(&self.russh), stream, connection) => running,
@@ -131,7 +128,7 @@ impl SshServer {
             Ok(running) => running,
             Err(error) => {
                 tracing::debug!(connection = %id, %peer, %error, "no SSH client");
-                return if login.is_over() { "login_deadline" } else { "no_ssh" };
+                return if login.is_over() { "login_deadline" } else { error.fault().unwrap_or("no_ssh") };
             }
         };
         let handle = running.handle();

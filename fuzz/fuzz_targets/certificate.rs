@@ -82,7 +82,7 @@ static VERIFIERS: LazyLock<[Verifier; 2]> = LazyLock::new(|| {
             subject,
             ..config::Certificate::default()
         };
-        Verifier::open(&config).expect("good files")
+        Verifier::open(&config, None).expect("good files")
     })
 });
 

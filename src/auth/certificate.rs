@@ -20,7 +20,8 @@ use jiff::Timestamp;
 use russh::keys::{Certificate, HashAlg};
 use tokio::sync::watch;
 
-use crate::auth::{Identity, Method};
+use crate::auth::issuer::{self, Keyring};
+use crate::auth::{Identity, Method, Origin};
 use crate::config;
 use crate::watched::Watched;
 
@@ -28,6 +29,7 @@ mod algorithm;
 mod authorities;
 mod file;
 pub mod krl;
+mod label;
 mod marks;
 mod options;
 mod person;
@@ -37,9 +39,12 @@ mod revocation;
 mod tests;
 
 pub use authorities::Authorities;
+pub use label::Label;
 pub use marks::Marks;
 pub use refusal::{Lifetime, Reason, Refusal, Time};
 pub use revocation::RevocationList;
+
+pub(in crate::auth) use algorithm::weakness_of_key;
 
 use options::Restrictions;
 use person::Naming;
@@ -50,9 +55,12 @@ pub struct Verifier {
     authorities: Vec<Watched<Authorities>>,
     revocation_lists: Vec<Watched<RevocationList>>,
     naming: Naming,
+    /// Porthole's own CA: its certificates are read as they are issued, by principals, whatever the others' are read by.
+    own: Option<(Arc<Watched<Keyring>>, Naming)>,
     clock_skew: Duration,
     /// Zero believes any.
     max_lifetime: Duration,
+    end_session_at_expiry: bool,
 }
 
 /// Beside the certificate: where it was presented from, and when.
@@ -79,32 +87,44 @@ pub enum CertificateSetupError {
 }
 
 impl Verifier {
-    /// Loads every file that the configuration names, and keeps them up to date from then on. Needs a tokio runtime.
+    /// Loads every file that the configuration names, and keeps them up to date from then on; believes what `own` signs
+    /// as well. Needs a tokio runtime.
     ///
     /// Errors: a file that cannot be read or understood, or no trusted CA in any of them. Later, a file that breaks is
     /// logged, and what it said before stays in force.
-    pub fn open(config: &config::Certificate) -> Result<Verifier, CertificateSetupError> {
+    pub fn open(
+        config: &config::Certificate,
+        own: Option<Arc<Watched<Keyring>>>,
+    ) -> Result<Verifier, CertificateSetupError> {
         let authorities: Vec<_> = (config.trusted_ca_files.iter())
             .map(|path| open("trusted CAs", path, Authorities::load))
             .collect::<Result<_, _>>()?;
-        if authorities.iter().all(|file| file.current().is_empty()) {
+        if own.is_none() && authorities.iter().all(|file| file.current().is_empty()) {
             return Err(CertificateSetupError::NoAuthority { files: config.trusted_ca_files.clone() });
         }
         let revocation_lists = (config.revocation_lists.iter())
             .map(|path| open("revocation list", path, RevocationList::load_krl))
             .chain(config.revoked_file.iter().map(|path| open("revoked file", path, RevocationList::load_plain)))
             .collect::<Result<_, _>>()?;
+        let naming = Naming {
+            subject: config.subject,
+            subject_prefix: config.subject_prefix.clone(),
+            group_prefix: config.group_prefix.clone(),
+            accepted_principals: config.accepted_principals.clone(),
+        };
+        let own_naming = Naming {
+            subject: config::CertificateSubject::Principal,
+            accepted_principals: Vec::new(),
+            ..naming.clone()
+        };
         Ok(Verifier {
             authorities,
             revocation_lists,
-            naming: Naming {
-                subject: config.subject,
-                subject_prefix: config.subject_prefix.clone(),
-                group_prefix: config.group_prefix.clone(),
-                accepted_principals: config.accepted_principals.clone(),
-            },
+            naming,
+            own: own.map(|keyring| (keyring, own_naming)),
             clock_skew: config.clock_skew,
             max_lifetime: config.max_lifetime,
+            end_session_at_expiry: config.end_session_at_expiry,
         })
     }
 
@@ -127,7 +147,8 @@ impl Verifier {
     /// Wakes after each change of a file that `still_believes` depends on.
     pub fn changes(&self) -> Changes {
         let authorities = self.authorities.iter().map(Watched::changes);
-        Changes(authorities.chain(self.revocation_lists.iter().map(Watched::changes)).collect())
+        let own = self.own.iter().map(|(keyring, _)| keyring.changes());
+        Changes(authorities.chain(self.revocation_lists.iter().map(Watched::changes)).chain(own).collect())
     }
 
     fn examine(&self, certificate: &Certificate, marks: &Arc<Marks>, presented: Presented) -> Result<Identity, Reason> {
@@ -154,23 +175,42 @@ impl Verifier {
         self.in_its_time(from, until, presented.now)?;
         let restrictions = Restrictions::of(certificate)?;
         restrictions.admit(presented.peer)?;
-        let person = self.naming.read(certificate)?;
+        let (naming, own) = match self.own(marks) {
+            Some(naming) => (naming, true),
+            None => (&self.naming, false),
+        };
+        let person = naming.read(certificate)?;
+        // Nobody else's word counts for these: another CA may sign any extension.
+        let said = |name: &str| certificate.extensions().get(name).filter(|_| own);
         Ok(Identity {
             subject: person.subject,
-            email: None,
+            name: None,
+            email: said(issuer::EMAIL).cloned(),
             groups: person.groups,
             method: Method::Certificate,
             credential: marks.credential(),
             valid_until: until.timestamp(),
+            session_until: until.timestamp().filter(|_| self.end_session_at_expiry),
             rights: options::rights(certificate),
             force_command: restrictions.force_command,
             marks: Some(Arc::clone(marks)),
+            origin: Origin {
+                login_until: said(issuer::LOGIN_UNTIL)
+                    .and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok()),
+                source_address: certificate.critical_options().get("source-address").cloned(),
+            },
         })
     }
 
     fn trusted(&self, marks: &Marks) -> Result<(), Reason> {
         let trusted = self.authorities.iter().any(|file| file.current().contains(&marks.ca));
-        if trusted { Ok(()) } else { Err(Reason::WrongCa) }
+        if trusted || self.own(marks).is_some() { Ok(()) } else { Err(Reason::WrongCa) }
+    }
+
+    /// How a certificate of Porthole's own CA is read; none if it is another's.
+    fn own(&self, marks: &Marks) -> Option<&Naming> {
+        let (keyring, naming) = self.own.as_ref()?;
+        keyring.current().authorities().contains(&marks.ca).then_some(naming)
     }
 
     fn not_revoked(&self, marks: &Marks) -> Result<(), Reason> {

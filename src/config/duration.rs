@@ -21,3 +21,19 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
     let signed = SignedDuration::try_from(*duration).map_err(serde::ser::Error::custom)?;
     serializer.collect_str(&format_args!("{signed:#}"))
 }
+
+/// The same, where there may be none.
+pub mod optional {
+    use super::{Deserializer, Duration, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        super::deserialize(deserializer).map(Some)
+    }
+
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+}

@@ -85,6 +85,7 @@ impl Sessions {
             () = client.gone.cancelled() => "client_left",
             failure = limit.reached() => failure.code,
             () = self.closing.cancelled() => "shutdown",
+            failure = self.discounted(caller) => failure.code,
         };
         // A connection that nobody answered is told of only after it has been opened.
         let code = match reader.error() {

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::audit::SessionId;
+use crate::auth::standing::Withdrawn;
 
 /// The exit status of Porthole's own refusals and failures.
 pub const FAILURE_STATUS: u32 = 254;
@@ -42,6 +43,13 @@ impl Failure {
     pub fn line(&self, session: &SessionId) -> String {
         let person: String = self.person.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("porthole: {person} (session {session})")
+    }
+}
+
+impl From<Withdrawn> for Failure {
+    fn from(withdrawn: Withdrawn) -> Failure {
+        let Withdrawn { code, person, operator } = withdrawn;
+        Failure { code, person: person.to_owned(), operator }
     }
 }
 

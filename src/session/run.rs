@@ -14,6 +14,7 @@ use super::limit::Limit;
 use super::pump::{self, Counts};
 use super::request::Request;
 use super::start::Leftover;
+use super::word::Word;
 use super::{Caller, Client, Outlet, Sessions};
 use crate::audit::{Event, SessionId};
 use crate::authorize::Grant;
@@ -29,6 +30,9 @@ impl Sessions {
         request: Request,
         mut client: Client<O>,
     ) -> Exit {
+        if let Some(word) = Word::of(caller, &request) {
+            return self.answer(caller, session, word, &request, &client).await;
+        }
         match self.open(caller, session, request, &client).await {
             Ok(Some(opened)) => self.serve(caller, session, opened, &mut client).await,
             Ok(None) => Exit::ClientLeft,
@@ -55,6 +59,7 @@ impl Sessions {
         tokio::select! {
             process = starting => Ok(Some(Opened { process: process?, grant: admitted.grant, limit })),
             () = client.gone.cancelled() => Ok(None),
+            failure = self.discounted(caller) => Err(failure),
         }
     }
 
@@ -80,6 +85,7 @@ impl Sessions {
                 never = async { tokio::join!(inward, terminal).1 } => match never {},
                 () = client.gone.cancelled() => Ending::ClientLeft,
                 failure = limit.reached() => Ending::Failed(failure),
+                failure = self.discounted(caller) => Ending::Failed(failure),
                 () = self.closing.cancelled() => Ending::Failed(shutting_down()),
             }
         };
@@ -171,6 +177,6 @@ fn lost(detail: String) -> Failure {
     }
 }
 
-fn shutting_down() -> Failure {
+pub(super) fn shutting_down() -> Failure {
     Failure::new("shutdown", "porthole is restarting: log in again")
 }

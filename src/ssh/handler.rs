@@ -19,9 +19,11 @@ use super::channel::SessionChannel;
 use super::flow;
 use super::forward::{Destination, ForwardChannel, Opening, prohibited};
 use super::limits::{ChannelPlace, PersonPlace, Place};
-use super::login::Gatekeeper;
+use super::login::{Gatekeeper, Welcome};
 use super::stream::Login;
 use crate::audit::{ConnectionId, SessionId};
+use crate::auth::Identity;
+use crate::listen::Fault;
 use crate::session::{Caller, Inbound, What};
 
 /// One connection's state.
@@ -57,6 +59,9 @@ pub enum ConnectionError {
 impl ConnectionError {
     /// The audit trail's word for it.
     pub fn reason(&self) -> &'static str {
+        if let Some(fault) = self.fault() {
+            return fault;
+        }
         match self {
             ConnectionError::Protocol(russh::Error::KeepaliveTimeout) => "client_silent",
             ConnectionError::Protocol(russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP) => {
@@ -65,6 +70,14 @@ impl ConnectionError {
             ConnectionError::Protocol(russh::Error::NoCommonAlgo { .. }) => "no_common_algorithm",
             ConnectionError::Protocol(_) => "protocol_error",
             ConnectionError::Overrun(_) => "window_overrun",
+        }
+    }
+
+    /// The same for a peer that broke the rules of its transport.
+    pub fn fault(&self) -> Option<&'static str> {
+        match self {
+            ConnectionError::Protocol(russh::Error::IO(error)) => Fault::of(error).map(Fault::code),
+            _ => None,
         }
     }
 }
@@ -94,8 +107,10 @@ impl Connection {
         gone: CancellationToken,
         login: Login,
         place: Place,
+        identity: Option<Identity>,
     ) -> (Connection, mpsc::Receiver<Gatekeeper>) {
-        let gatekeeper = Gatekeeper::new(Arc::clone(&server), id.clone(), peer, login.clone(), place);
+        let mut gatekeeper = Gatekeeper::new(Arc::clone(&server), id.clone(), peer, login.clone(), place);
+        gatekeeper.know(identity);
         let (leftover, settled) = mpsc::channel(1);
         let connection = Connection {
             server,
@@ -109,6 +124,17 @@ impl Connection {
             count: 0,
         };
         (connection, settled)
+    }
+
+    /// Keeps whoever was let in, and says what to answer.
+    fn settle(&mut self, answer: Result<Welcome, Auth>) -> Auth {
+        match answer {
+            Ok(welcome) => {
+                self.welcome = Some((welcome.caller, welcome.person));
+                Auth::Accept
+            }
+            Err(refused) => refused,
+        }
     }
 
     /// Takes a place for one more channel, or says why there is none.
@@ -176,10 +202,9 @@ impl Handler for Connection {
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
-        Ok(match &mut self.gatekeeper {
-            Some(gatekeeper) => gatekeeper.none(user).await,
-            None => Auth::reject(),
-        })
+        let Some(gatekeeper) = &mut self.gatekeeper else { return Ok(Auth::reject()) };
+        let answer = gatekeeper.none(user).await;
+        Ok(self.settle(answer))
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
@@ -225,13 +250,8 @@ impl Handler for Connection {
         certificate: &Certificate,
     ) -> Result<Auth, ConnectionError> {
         let Some(gatekeeper) = &mut self.gatekeeper else { return Ok(Auth::reject()) };
-        match gatekeeper.certificate(user, certificate).await {
-            Ok(welcome) => {
-                self.welcome = Some((welcome.caller, welcome.person));
-                Ok(Auth::Accept)
-            }
-            Err(refused) => Ok(refused),
-        }
+        let answer = gatekeeper.certificate(user, certificate).await;
+        Ok(self.settle(answer))
     }
 
     async fn channel_open_session(

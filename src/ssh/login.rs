@@ -1,6 +1,6 @@
 //! Who is let in: the answers to SSH's authentication requests.
 //!
-//! Only certificates open the door. Every refusal is in the audit trail with its own reason before the client hears of
+//! Certificates open the door, and so does a token that the transport has brought and proved. Every refusal is in the audit trail with its own reason before the client hears of
 //! it, and the client hears the same of all: "permission denied". Nothing is believed of a key that was merely offered
 //! (RFC 4252 section 7): a certificate's own key is offered in the same way, so every key may go on to prove itself,
 //! and is refused then.
@@ -33,6 +33,8 @@ pub struct Gatekeeper {
     login: Login,
     place: Place,
     observed: Arc<Observed>,
+    /// Who it is, where the transport has proved it.
+    known: Option<Identity>,
     /// The name that the client last used.
     user: String,
     /// Whether anything but `none` was tried.
@@ -47,7 +49,22 @@ pub struct Welcome {
 
 impl Gatekeeper {
     pub fn new(server: Arc<SshServer>, id: ConnectionId, peer: SocketAddr, login: Login, place: Place) -> Gatekeeper {
-        Gatekeeper { server, id, peer, login, place, observed: Arc::default(), user: String::new(), tried: false }
+        Gatekeeper {
+            server,
+            id,
+            peer,
+            login,
+            place,
+            observed: Arc::default(),
+            known: None,
+            user: String::new(),
+            tried: false,
+        }
+    }
+
+    /// Whoever comes is this person: `none` lets them in.
+    pub fn know(&mut self, identity: Option<Identity>) {
+        self.known = identity;
     }
 
     /// What russh refuses by itself, from when the first authentication request may come.
@@ -59,11 +76,15 @@ impl Gatekeeper {
         &self.observed
     }
 
-    /// `none` asks which methods there are; it is worth a line only if nothing follows.
-    pub async fn none(&mut self, user: &str) -> Auth {
+    /// `none` asks which methods there are; it is worth a line only if nothing follows. Where the transport has proved
+    /// who it is, it is enough.
+    pub async fn none(&mut self, user: &str) -> Result<Welcome, Auth> {
         self.user = user.to_owned();
         self.settle().await;
-        Auth::reject()
+        match self.known.take() {
+            Some(identity) => self.welcome(user, identity).await,
+            None => Err(Auth::reject()),
+        }
     }
 
     pub async fn password(&mut self, user: &str) -> Auth {

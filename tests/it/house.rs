@@ -199,6 +199,11 @@ impl House {
         self.log.wait(|line| line.contains(words).then_some(())).expect("the server runs");
     }
 
+    /// Waits until the server has said this more than `before` times.
+    pub fn await_log_again(&self, words: &str, before: usize) {
+        self.log.wait_beyond(before, |line| line.contains(words).then_some(())).expect("the server runs");
+    }
+
     pub fn log(&self) -> String {
         self.log.text()
     }

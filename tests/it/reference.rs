@@ -1,10 +1,17 @@
 //! The configuration's reference against the code: every key, and every default.
 
-use porthole::config::{Config, profile};
+use porthole::config::{Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 8] = [
+const NO_DEFAULT: [&str; 15] = [
+    "http.address",
+    "http.client-address-header",
+    "http.certificate",
+    "http.key",
+    "http.client-ca",
     "certificate.revoked-file",
+    "certificate-authority.agent-socket",
+    "issuers.company.ca-file",
     "cluster.kubeconfig",
     "cluster.context",
     "profiles.general.image-pull-policy",
@@ -37,6 +44,12 @@ fn flatten(prefix: &str, table: &toml::Table, into: &mut std::collections::BTree
 fn the_reference_has_every_key_with_its_default_and_no_other() {
     let mut config = Config::default();
     config.profiles.insert("general".to_owned(), profile::presets().remove("general").expect("a preset"));
+    let company = Issuer {
+        url: "https://login.example.com".to_owned(),
+        audiences: vec!["porthole".to_owned()],
+        ..Issuer::default()
+    };
+    config.issuers.insert("company".to_owned(), company);
     let code: toml::Table = toml::from_str(&toml::to_string(&config).expect("it serializes")).expect("TOML");
     let (mut in_code, mut in_reference) = Default::default();
     flatten("", &code, &mut in_code);

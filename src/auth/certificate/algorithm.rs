@@ -10,7 +10,7 @@ const RSA_MIN_BITS: usize = 2048;
 const RSA_MAX_BITS: usize = 16_384;
 
 /// Why this key is not good enough, for a person or for a CA; none if it is.
-pub(super) fn weakness_of_key(key: &KeyData) -> Option<String> {
+pub(in crate::auth) fn weakness_of_key(key: &KeyData) -> Option<String> {
     match key {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) | KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_) => None,
         KeyData::Rsa(rsa) => {
@@ -27,7 +27,9 @@ pub(super) fn weakness_of_key(key: &KeyData) -> Option<String> {
         }
         KeyData::Dsa(_) => Some("DSA keys are not secure: use Ed25519".to_owned()),
         KeyData::Certificate(_) => Some("a certificate stands where a plain key must be".to_owned()),
-        other => Some(format!("the algorithm {} is not supported", super::marks::shown(other.algorithm().as_str()))),
+        other => {
+            Some(format!("the algorithm {} is not supported", crate::auth::name::shown(other.algorithm().as_str())))
+        }
     }
 }
 
@@ -45,7 +47,7 @@ pub(super) fn weakness_of_signature(ca: &KeyData, signature: &Signature) -> Opti
     }
     Some(format!(
         "the CA's key is {} and its signature {}",
-        super::marks::shown(ca.algorithm().as_str()),
-        super::marks::shown(signature.algorithm().as_str())
+        crate::auth::name::shown(ca.algorithm().as_str()),
+        crate::auth::name::shown(signature.algorithm().as_str())
     ))
 }

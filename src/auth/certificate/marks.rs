@@ -9,8 +9,7 @@ use russh::keys::{Certificate, HashAlg};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// Key ids come from outside: this much of one is shown in a log line.
-const SHOWN_MAX_CHARS: usize = 128;
+use crate::auth::name::shown;
 
 /// A certificate by its public marks.
 #[derive(Debug)]
@@ -67,13 +66,5 @@ impl KeyMarks {
 
     pub(super) fn sha256(&self) -> &[u8; 32] {
         &self.sha256
-    }
-}
-
-/// Text from outside, fit for a log line: in quotes, escaped, and cut where it is long.
-pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_MAX_CHARS) {
-        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
-        None => format!("{text:?}"),
     }
 }

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 use russh::keys::Certificate;
 
-use super::marks::shown;
 use super::refusal::Reason;
 use crate::auth::Rights;
+use crate::auth::name::shown;
 
 /// Beyond this a list of addresses is no list that a person wrote.
 const SOURCE_ADDRESS_MAX_ENTRIES: usize = 256;

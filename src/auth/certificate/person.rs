@@ -1,15 +1,13 @@
 //! The person that a certificate names: a subject, and groups.
 //!
-//! Invariant: names that leave here are short, not empty, and print as what they are, because policies compare them and
-//! operators read them. A name that is not so refuses the certificate rather than being mended.
+//! Invariant: names that leave here have passed `auth::name`.
 
 use russh::keys::Certificate;
 
 use super::refusal::Reason;
+use crate::auth::name::check;
 use crate::config::CertificateSubject;
 
-/// The longest name of a person or a group.
-const NAME_MAX_BYTES: usize = 256;
 /// The most principals, as OpenSSH's `SSHKEY_CERT_MAX_PRINCIPALS`.
 const PRINCIPALS_MAX: usize = 256;
 
@@ -72,25 +70,4 @@ impl Naming {
         };
         Err(Reason::Subject { problem })
     }
-}
-
-fn check(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() {
-        return Err("the name is empty");
-    }
-    if name.len() > NAME_MAX_BYTES {
-        return Err("the name is longer than 256 bytes");
-    }
-    if name.trim() != name || name.chars().any(is_unseen) {
-        return Err("the name has control characters, or spaces around it");
-    }
-    Ok(())
-}
-
-/// Control characters, and the Unicode format characters that reorder or hide what is around them.
-fn is_unseen(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::marks::{Marks, shown};
+use super::marks::Marks;
+use crate::auth::name::shown;
 
 /// A certificate, refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -97,7 +97,7 @@ impl Desk {
 const ALICE: &[&str] = &["-I", "alice", "-z", "7", "-n", "alice,group:payments"];
 
 fn open_verifier(config: &config::Certificate) -> Verifier {
-    Verifier::open(config).unwrap_or_else(|error| panic!("{error}"))
+    Verifier::open(config, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn read(path: &Path) -> Certificate {

@@ -104,7 +104,7 @@ async fn wrong_files_stop_the_start_and_are_named() {
         (plain("empty"), "empty", "begins with #"),
         (plain("nonsense"), "nonsense", "line 1 is no revocation"),
     ] {
-        let error = match Verifier::open(&config) {
+        let error = match Verifier::open(&config, None) {
             Ok(_) => panic!("{name} was taken"),
             Err(error) => error.to_string(),
         };
