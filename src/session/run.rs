@@ -54,6 +54,7 @@ impl Sessions {
         let process = tokio::select! {
             process = starting => process,
             () = client.gone.cancelled() => return Ok(None),
+            () = caller.distrusted.cancelled() => return Err(distrusted()),
         };
         let subject = caller.identity.subject().to_owned();
         let target = admitted.target.to_string();
@@ -126,6 +127,7 @@ impl Sessions {
                 () = client.gone.cancelled() => Ending::ClientLeft,
                 failure = limit.reached() => Ending::Failed(failure),
                 () = self.closing.cancelled() => Ending::Failed(shutting_down()),
+                () = caller.distrusted.cancelled() => Ending::Failed(distrusted()),
             }
         };
         let (exit, code) = match ending {
@@ -216,7 +218,7 @@ impl Sessions {
         });
         let expiry = caller.identity.valid_until().filter(|_| self.end_at_expiry).map(|until| {
             let left = Duration::try_from(Timestamp::now().until(until).unwrap_or_default()).unwrap_or_default();
-            let line = "your certificate has ended, and this session with it: get a new one and log in again";
+            let line = "your login has ended, and this session with it: log in again";
             (left, Failure::new("credential_expired", line))
         });
         let first = [granted, expiry].into_iter().flatten().min_by_key(|(left, _)| *left);
@@ -312,6 +314,10 @@ fn lost(detail: String) -> Failure {
             .to_owned(),
         operator: detail,
     }
+}
+
+fn distrusted() -> Failure {
+    Failure::new("credential_revoked", "your login was taken back, and this session with it: log in again")
 }
 
 fn shutting_down() -> Failure {

@@ -3,9 +3,12 @@
 use porthole::config::{Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 9] = [
+const NO_DEFAULT: [&str; 12] = [
     "certificate.revoked-file",
     "issuers.company.ca-file",
+    "device.issuer",
+    "device.client-secret-file",
+    "device.bindings-namespace",
     "cluster.kubeconfig",
     "cluster.context",
     "profiles.general.image-pull-policy",
