@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub mod binding;
 pub mod certificate;
+pub mod device;
 mod name;
 pub mod token;
 
@@ -25,8 +27,18 @@ pub struct Identity {
     session_until: Option<Timestamp>,
     rights: Rights,
     force_command: Option<String>,
-    /// What the certificate is held against when trust changes; none if no certificate proved this identity.
-    marks: Option<Arc<certificate::Marks>>,
+    /// Who vouches for the person by a token; none for a certificate.
+    issuer: Option<String>,
+    basis: Basis,
+}
+
+/// What an identity rests on, and is held against when trust changes.
+#[derive(Debug, Clone)]
+enum Basis {
+    Certificate(Arc<certificate::Marks>),
+    Binding(Arc<binding::Binding>),
+    /// Nothing that could be taken back.
+    Token,
 }
 
 /// How an identity was proved.
@@ -73,6 +85,11 @@ impl Identity {
         &self.groups
     }
 
+    /// The identity provider that vouches for the person; none where a CA does.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
     pub fn method(&self) -> Method {
         self.method
     }
@@ -117,7 +134,8 @@ impl Identity {
             session_until: None,
             rights: Rights::ALL,
             force_command: None,
-            marks: None,
+            issuer: None,
+            basis: Basis::Token,
         }
     }
 }

@@ -9,17 +9,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
+use crate::auth::binding::{BindingStore, Bindings, Known, Memory};
 use crate::auth::certificate::Verifier;
+use crate::auth::device::Devices;
 use crate::auth::token::Tokens;
 use crate::authorize::Gate;
 use crate::authorize::policy::PolicyFile;
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::listen::http::{Entrance, Http};
 use crate::listen::tcp::Tcp;
 use crate::listen::{Incoming, websocket};
 use crate::session::Sessions;
-use crate::ssh::SshServer;
+use crate::ssh::{Credentials, SshServer};
 
 /// Connections that have come in and are not served yet. Serving one is to start a task, so none waits long.
 const ARRIVALS: usize = 16;
@@ -40,12 +42,23 @@ impl Server {
         // What needs no network comes first: a wrong file is told at once.
         let verifier = Verifier::open(&config.certificate)?;
         let tokens = Arc::new(Tokens::new(&config.issuers)?);
+        let devices = Devices::new(&config, Arc::clone(&tokens))?;
         let policy = PolicyFile::open(&config.authorize.policy_file)?;
         let audit = Arc::new(Audit::open(config.audit.file.as_deref()).await?);
         let gate = Gate::new(Arc::new(policy), config.authorize.deadline, Arc::clone(&audit));
         let cluster = Cluster::connect(&config.cluster, config.session.start_deadline).await?;
+        let known = Arc::<Known>::default();
+        let store: Box<dyn BindingStore> = match config.device.bindings {
+            config::BindingStore::Memory => Box::new(Memory),
+            config::BindingStore::Cluster => {
+                let namespace = config.device.bindings_namespace.as_deref();
+                Box::new(cluster.bindings(namespace, Arc::clone(&known), config.session.start_deadline).await?)
+            }
+        };
+        let bindings = Arc::new(Bindings::new(known, store, config.device.binding_lifetime));
         let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), &config));
-        let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, Arc::clone(&audit))?);
+        let credentials = Credentials { verifier, bindings, devices };
+        let ssh = Arc::new(SshServer::new(&config.ssh, credentials, sessions, Arc::clone(&audit))?);
         let address = config.listen.address;
         let tcp = Tcp::bind(&config.listen, Arc::clone(&audit))
             .await

@@ -53,6 +53,8 @@ pub struct Caller {
     pub identity: Arc<Identity>,
     pub source: IpAddr,
     pub place: Result<LoginName, TargetNameError>,
+    /// Cancelled when what the identity rests on is taken back: its sessions end with a line.
+    pub distrusted: CancellationToken,
 }
 
 /// The client's side of a channel.

@@ -27,6 +27,7 @@ pub(super) fn decide(kind: &str, review: &mut Value) {
             | "replicasets" | "jobs" | "cronjobs" | "nodes",
             "",
         ) => read,
+        ("leases", "") => ["create", "delete", "list", "patch", "watch"].contains(&verb),
         ("selfsubjectaccessreviews" | "subjectaccessreviews", "") => verb == "create",
         _ => false,
     };

@@ -14,10 +14,11 @@ pub(super) enum Kind {
     Job,
     CronJob,
     Node,
+    Lease,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 11] = [
+    pub(super) const ALL: [Kind; 12] = [
         Kind::Namespace,
         Kind::Pod,
         Kind::Service,
@@ -29,6 +30,7 @@ impl Kind {
         Kind::Job,
         Kind::CronJob,
         Kind::Node,
+        Kind::Lease,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -61,6 +63,7 @@ impl Kind {
             Kind::ReplicaSet => ("ReplicaSet", "replicasets", "apps/v1"),
             Kind::Job => ("Job", "jobs", "batch/v1"),
             Kind::CronJob => ("CronJob", "cronjobs", "batch/v1"),
+            Kind::Lease => ("Lease", "leases", "coordination.k8s.io/v1"),
         }
     }
 }

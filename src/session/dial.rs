@@ -86,6 +86,7 @@ impl Sessions {
             never = inward(client, &mut writer, &counts) => match never {},
             () = client.gone.cancelled() => "client_left",
             () = self.closing.cancelled() => "shutdown",
+            () = caller.distrusted.cancelled() => "credential_revoked",
         };
         // A connection that nobody answered is told of only after it has been opened.
         let code = match reader.error() {

@@ -55,6 +55,7 @@ impl Sessions {
         let process = tokio::select! {
             process = starting => process,
             () = client.gone.cancelled() => return Ok(None),
+            () = caller.distrusted.cancelled() => return Err(distrusted()),
         };
         let subject = caller.identity.subject().to_owned();
         let target = admitted.target.to_string();
@@ -127,6 +128,7 @@ impl Sessions {
                 () = client.gone.cancelled() => Ending::ClientLeft,
                 failure = limit.reached() => Ending::Failed(failure),
                 () = self.closing.cancelled() => Ending::Failed(shutting_down()),
+                () = caller.distrusted.cancelled() => Ending::Failed(distrusted()),
             }
         };
         let (exit, code) = match ending {
@@ -318,6 +320,10 @@ fn lost(detail: String) -> Failure {
             .to_owned(),
         operator: detail,
     }
+}
+
+fn distrusted() -> Failure {
+    Failure::new("credential_revoked", "your login was taken back, and this session with it: log in again")
 }
 
 fn shutting_down() -> Failure {

@@ -3,7 +3,7 @@
 use porthole::config::{Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 14] = [
+const NO_DEFAULT: [&str; 17] = [
     "http.address",
     "http.client-address-header",
     "http.certificate",
@@ -11,6 +11,9 @@ const NO_DEFAULT: [&str; 14] = [
     "http.client-ca",
     "certificate.revoked-file",
     "issuers.company.ca-file",
+    "device.issuer",
+    "device.client-secret-file",
+    "device.bindings-namespace",
     "cluster.kubeconfig",
     "cluster.context",
     "profiles.general.image-pull-policy",
