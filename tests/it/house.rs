@@ -103,7 +103,7 @@ pub struct Plan {
     pub before: Option<Preparation>,
 }
 
-type Preparation = Box<dyn FnOnce(&Path)>;
+pub type Preparation = Box<dyn FnOnce(&Path)>;
 
 impl House {
     /// A house as most tests want it: one CA, one person `dev` in group `developers`, who may do everything in the

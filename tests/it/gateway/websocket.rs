@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use super::issuer::{Issuer, now};
 use super::programs::Gateway;
 use crate::forwards::Forwarder;
-use crate::house::{House, PATIENCE, PROGRAM, Plan, cluster, finish, text};
+use crate::house::{House, PATIENCE, PROGRAM, Plan, Preparation, cluster, finish, text};
 
 /// A house that takes gateways from loopback, or as `http` says instead.
 pub fn house(issuer: &Issuer, http: &str) -> House {
     build(issuer, http, None)
 }
 
-fn build(issuer: &Issuer, http: &str, before: Option<Box<dyn FnOnce(&Path)>>) -> House {
+fn build(issuer: &Issuer, http: &str, before: Option<Preparation>) -> House {
     let trusted = if http.contains("trusted-networks") { "" } else { "trusted-networks = [\"127.0.0.0/8\"]\n" };
     let config = format!("[http]\naddress = \"127.0.0.1:0\"\n{trusted}{http}\n{}", issuer.config());
     House::build(Plan { config, before, ..Plan::default() })
