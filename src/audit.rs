@@ -83,6 +83,23 @@ pub enum Event {
         /// What an operator wants to know beside it; never a secret.
         detail: String,
     },
+    /// A login that waits for its person elsewhere.
+    LoginPending {
+        peer: SocketAddr,
+        login: String,
+        method: &'static str,
+        /// `device_started`, `device_slow_down`.
+        code: &'static str,
+        /// The key that will be bound, by its fingerprint; empty if there is none.
+        detail: String,
+    },
+    /// What a login rested on was taken back; its sessions end.
+    LoginRevoked {
+        subject: String,
+        method: &'static str,
+        code: &'static str,
+        credential: String,
+    },
     LoginAccepted {
         peer: SocketAddr,
         login: String,

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub mod binding;
 pub mod certificate;
+pub mod device;
 pub mod issuer;
 mod name;
 pub mod standing;
@@ -27,9 +29,19 @@ pub struct Identity {
     session_until: Option<Timestamp>,
     rights: Rights,
     force_command: Option<String>,
-    /// What the certificate is held against when trust changes; none if no certificate proved this identity.
-    marks: Option<Arc<certificate::Marks>>,
+    /// Who vouches for the person by a token; none for a certificate.
+    issuer: Option<String>,
+    basis: Basis,
     origin: Origin,
+}
+
+/// What an identity rests on, and is held against when trust changes.
+#[derive(Debug, Clone)]
+enum Basis {
+    Certificate(Arc<certificate::Marks>),
+    Binding(Arc<binding::Binding>),
+    /// Nothing that could be taken back.
+    Token,
 }
 
 /// What a credential tells of the login behind it: nothing that is issued on its strength may go further.
@@ -83,6 +95,11 @@ impl Identity {
 
     pub fn groups(&self) -> &[String] {
         &self.groups
+    }
+
+    /// The identity provider that vouches for the person; none where a CA does.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     pub fn method(&self) -> Method {
@@ -139,7 +156,8 @@ impl Identity {
             session_until: None,
             rights: Rights::ALL,
             force_command: None,
-            marks: None,
+            issuer: None,
+            basis: Basis::Token,
             origin: Origin::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `login`, `check`, `connect`, `playground`.
+//! The command line: `serve`, `login`, `check`, `connect`, `revoke`, `playground`.
 //!
 //! Exit codes: 0 done, 1 a failure at run time (`check`: denied), 2 a wrong command line, configuration or policy.
 
@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::authorize::check::{Question, check};
-use crate::config::Config;
+use crate::cluster::{Named, revoke};
+use crate::config::{BindingStore, Config};
 use crate::login::Login;
 use crate::server::Server;
 use crate::{connect, login, playground, telemetry};
@@ -38,6 +39,8 @@ enum Command {
     Check(Box<Question>),
     /// Join standard input and output to an SSH server behind a WebSocket; for ssh's ProxyCommand.
     Connect(connect::Arguments),
+    /// Take back the keys that stand for a person after a device login, and end the sessions that came by them.
+    Revoke(Revoke),
     /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
     Playground(Playground),
     /// A process of the playground's; not for people.
@@ -52,6 +55,26 @@ struct Serve {
     config: PathBuf,
     #[command(flatten)]
     ending: Ending,
+}
+
+#[derive(Args)]
+struct Revoke {
+    /// The configuration file of the servers.
+    #[arg(long, env = "PORTHOLE_CONFIG", default_value = "/etc/porthole/porthole.toml")]
+    config: PathBuf,
+    #[command(flatten)]
+    whose: Whose,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Whose {
+    /// Every key of this person.
+    #[arg(long)]
+    subject: Option<String>,
+    /// This key, as `ssh-keygen -l` prints it: SHA256:…
+    #[arg(long)]
+    fingerprint: Option<String>,
 }
 
 #[derive(Args)]
@@ -121,8 +144,35 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             install_provider()?;
             Ok(connect::run(&arguments)?)
         }
+        Command::Revoke(arguments) => runtime()?.block_on(take_back(arguments)),
         Command::Playground(arguments) => runtime()?.block_on(play(arguments)),
         Command::PlaygroundContainer => unreachable!("main has run it before"),
+    }
+}
+
+async fn take_back(arguments: Revoke) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&arguments.config)?;
+    prepare(&config)?;
+    anyhow::ensure!(
+        config.device.bindings == BindingStore::Cluster,
+        "the bindings are kept in the server's memory (device.bindings), and a restart is what ends them"
+    );
+    let Whose { subject, fingerprint } = arguments.whose;
+    let named = match (subject, fingerprint) {
+        (Some(subject), _) => Named::Subject(subject),
+        (None, fingerprint) => Named::Fingerprint(fingerprint.unwrap_or_default()),
+    };
+    match revoke(&config.cluster, config.device.bindings_namespace.as_deref(), &named).await {
+        Ok(revoked) => {
+            for binding in &revoked {
+                println!("{} {}", binding.fingerprint, binding.subject);
+            }
+            Ok(if revoked.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(error) => {
+            eprintln!("porthole: {error}");
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::binding::Known;
 use crate::authorize::{Action, Grant};
 use crate::config;
 use crate::target::TargetName;
 
 mod api;
 mod attach;
+mod bindings;
 mod cache;
 mod container;
 mod error;
@@ -30,6 +32,7 @@ mod tunnel;
 
 use api::ApiServer;
 pub use attach::Container;
+pub use bindings::{Named, RevokeError, StoredBindings, revoke};
 use cache::Cache;
 pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
 pub use output::{Chunk, Output};
@@ -87,6 +90,16 @@ impl Cluster {
     /// Connects to a port of the pod, for a grant to forward.
     pub async fn dial(&self, grant: &Grant) -> Result<Tunnel, DialError> {
         tunnel::dial(&self.api, &self.cache, grant, self.request_timeout).await
+    }
+
+    /// The bindings of keys to people that are kept in the cluster; returns when `known` knows them all.
+    pub async fn bindings(
+        &self,
+        namespace: Option<&str>,
+        known: Arc<Known>,
+        deadline: Duration,
+    ) -> Result<StoredBindings, ConnectError> {
+        StoredBindings::open(&self.api, namespace, known, deadline).await
     }
 
     /// Stops watching. Processes and tunnels that exist go on, but the status of a container is not learned any more.

@@ -11,12 +11,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod authority;
+pub mod device;
 pub mod duration;
 pub mod issuer;
 pub mod listen;
 pub mod profile;
 
 pub use authority::{CertificateAuthority, CertificateRule};
+pub use device::{BindingStore, Device};
 pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
 pub use listen::{Http, Listen};
 pub use profile::{Preset, Profile};
@@ -36,6 +38,7 @@ pub struct Config {
     pub certificate_authority: CertificateAuthority,
     /// Identity providers by name; a token's `iss` chooses among them.
     pub issuers: BTreeMap<String, Issuer>,
+    pub device: Device,
     pub authorize: Authorize,
     pub cluster: Cluster,
     pub session: Session,
@@ -294,10 +297,11 @@ impl Config {
             ));
         }
         self.certificate_authority.check(&self.certificate)?;
-        if self.certificate.trusted_ca_files.is_empty() && !self.certificate_authority.is_on() {
+        let otherwise = self.certificate_authority.is_on() || !self.issuers.is_empty();
+        if self.certificate.trusted_ca_files.is_empty() && !otherwise {
             return Err((
                 "certificate.trusted-ca-files",
-                "names no file, so nobody could log in: name the CA's public key".into(),
+                "names no file, and there is no issuer, so nobody could log in: name the CA's public key".into(),
             ));
         }
         if self.certificate.subject == CertificateSubject::Principal
@@ -327,6 +331,10 @@ impl Config {
                 ));
             }
         }
+        self.device.check()?;
+        if let Some(name) = self.device.issuer.as_ref().filter(|name| !self.issuers.contains_key(*name)) {
+            return Err(("device.issuer", format!("`{name}` is no issuer: write a table [issuers.{name}]")));
+        }
         let counts = [
             ("ssh.max-auth-tries", self.ssh.max_auth_tries),
             ("ssh.max-connections", self.ssh.max_connections),
@@ -349,6 +357,7 @@ impl Config {
             .chain(&mut self.certificate_authority.keys)
             .chain(&mut self.certificate_authority.agent_socket)
             .chain(self.issuers.values_mut().flat_map(|issuer| &mut issuer.ca_file))
+            .chain(&mut self.device.client_secret_file)
             .chain([&mut self.authorize.policy_file])
             .chain(&mut self.cluster.kubeconfig)
             .chain(&mut self.audit.file)

@@ -9,19 +9,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
+use crate::auth::binding::{BindingStore, Bindings, Known, Memory};
 use crate::auth::certificate::Verifier;
+use crate::auth::device::Devices;
 use crate::auth::issuer::{self, Issuer};
 use crate::auth::standing::Standing;
 use crate::auth::token::Tokens;
 use crate::authorize::Gate;
 use crate::authorize::policy::PolicyFile;
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::listen::http::{Entrance, Http};
 use crate::listen::tcp::Tcp;
 use crate::listen::{Incoming, certificate, websocket};
 use crate::session::Sessions;
-use crate::ssh::SshServer;
+use crate::ssh::{Credentials, SshServer};
 
 /// Connections that have come in and are not served yet. Serving one is to start a task, so none waits long.
 const ARRIVALS: usize = 16;
@@ -43,17 +45,29 @@ impl Server {
         let keyring = issuer::open_keyring(&config.certificate_authority)?;
         let verifier = Arc::new(Verifier::open(&config.certificate, keyring.clone())?);
         let tokens = Arc::new(Tokens::new(&config.issuers)?);
+        let devices = Devices::new(&config, Arc::clone(&tokens))?;
         let policy = PolicyFile::open(&config.authorize.policy_file)?;
         let audit = Arc::new(Audit::open(config.audit.file.as_deref()).await?);
         let issuer = keyring.map(|keyring| {
             let (verifier, audit) = (Arc::clone(&verifier), Arc::clone(&audit));
             Arc::new(Issuer::new(&config.certificate_authority, &config.certificate, keyring, verifier, audit))
         });
-        let standing = Standing::new(Arc::clone(&verifier));
         let gate = Gate::new(Arc::new(policy), config.authorize.deadline, Arc::clone(&audit));
         let cluster = Cluster::connect(&config.cluster, config.session.start_deadline).await?;
-        let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), standing, issuer.clone(), &config));
-        let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, Arc::clone(&audit))?);
+        let known = Arc::<Known>::default();
+        let store: Box<dyn BindingStore> = match config.device.bindings {
+            config::BindingStore::Memory => Box::new(Memory),
+            config::BindingStore::Cluster => {
+                let namespace = config.device.bindings_namespace.as_deref();
+                Box::new(cluster.bindings(namespace, Arc::clone(&known), config.session.start_deadline).await?)
+            }
+        };
+        let bindings = Arc::new(Bindings::new(known, store, config.device.binding_lifetime));
+        let standing = Standing::new(Arc::clone(&verifier), Arc::clone(&bindings));
+        let sessions =
+            Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), standing.clone(), issuer.clone(), &config));
+        let credentials = Credentials { verifier, bindings, devices, standing };
+        let ssh = Arc::new(SshServer::new(&config.ssh, credentials, sessions, Arc::clone(&audit))?);
         let address = config.listen.address;
         let tcp = Tcp::bind(&config.listen, Arc::clone(&audit))
             .await

@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, Event};
+use crate::auth::binding::Bindings;
 use crate::auth::certificate::Verifier;
+use crate::auth::device::Devices;
+use crate::auth::standing::Standing;
 use crate::config;
 use crate::listen::Incoming;
 use crate::session::Sessions;
@@ -33,16 +36,27 @@ pub use observed::Observer;
 
 use handler::Connection;
 use limits::Limits;
+use login::Greetings;
 use stream::Guarded;
 
 /// How long a client may take over the last lines of a connection that is being ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// What a login is judged by.
+pub struct Credentials {
+    pub verifier: Arc<Verifier>,
+    pub bindings: Arc<Bindings>,
+    pub standing: Standing,
+    /// None where people cannot log in without a credential.
+    pub devices: Option<Devices>,
+}
+
 /// The server's part that all connections share.
 pub struct SshServer {
     russh: Arc<russh::server::Config>,
     settings: config::Ssh,
-    verifier: Arc<Verifier>,
+    credentials: Credentials,
+    greetings: Greetings,
     sessions: Arc<Sessions>,
     audit: Arc<Audit>,
     limits: Arc<Limits>,
@@ -57,15 +71,16 @@ impl SshServer {
     /// Reads or makes the host keys; no other I/O.
     pub fn new(
         settings: &config::Ssh,
-        verifier: Arc<Verifier>,
+        credentials: Credentials,
         sessions: Arc<Sessions>,
         audit: Arc<Audit>,
     ) -> Result<SshServer, HostKeyError> {
         let keys = host_key::load(&settings.host_keys, settings.generate_host_key)?;
         Ok(SshServer {
-            russh: Arc::new(algorithms::config(settings, keys)),
+            russh: Arc::new(algorithms::config(settings, keys, credentials.devices.is_some())),
             settings: settings.clone(),
-            verifier,
+            greetings: Greetings::new(credentials.devices.as_ref().map(|_| credentials.bindings.lifetime())),
+            credentials,
             sessions,
             audit,
             limits: Arc::new(Limits::new(settings)),

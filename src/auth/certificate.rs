@@ -21,7 +21,7 @@ use russh::keys::{Certificate, HashAlg};
 use tokio::sync::watch;
 
 use crate::auth::issuer::{self, Keyring};
-use crate::auth::{Identity, Method, Origin};
+use crate::auth::{Basis, Identity, Method, Origin};
 use crate::config;
 use crate::watched::Watched;
 
@@ -99,7 +99,8 @@ impl Verifier {
         let authorities: Vec<_> = (config.trusted_ca_files.iter())
             .map(|path| open("trusted CAs", path, Authorities::load))
             .collect::<Result<_, _>>()?;
-        if own.is_none() && authorities.iter().all(|file| file.current().is_empty()) {
+        // Where no file is named, people log in otherwise; one that is named and empty is a mistake.
+        if own.is_none() && !authorities.is_empty() && authorities.iter().all(|file| file.current().is_empty()) {
             return Err(CertificateSetupError::NoAuthority { files: config.trusted_ca_files.clone() });
         }
         let revocation_lists = (config.revocation_lists.iter())
@@ -140,7 +141,7 @@ impl Verifier {
     /// Whether a certificate that was believed would still be: its CA is trusted, and no list revokes it. Its dates are
     /// not looked at (`Identity::valid_until` has them), nor is an identity that no certificate proved.
     pub fn still_believes(&self, identity: &Identity) -> Result<(), Refusal> {
-        let Some(marks) = &identity.marks else { return Ok(()) };
+        let Basis::Certificate(marks) = &identity.basis else { return Ok(()) };
         self.trusted(marks).and_then(|()| self.not_revoked(marks)).map_err(|reason| Refusal::new(reason, marks))
     }
 
@@ -193,7 +194,8 @@ impl Verifier {
             session_until: until.timestamp().filter(|_| self.end_session_at_expiry),
             rights: options::rights(certificate),
             force_command: restrictions.force_command,
-            marks: Some(Arc::clone(marks)),
+            issuer: None,
+            basis: Basis::Certificate(Arc::clone(marks)),
             origin: Origin {
                 login_until: said(issuer::LOGIN_UNTIL)
                     .and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok()),

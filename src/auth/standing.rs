@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use super::Identity;
+use super::binding::Bindings;
 use super::certificate::Verifier;
 
 /// Tells of every identity whether it still counts. One for the whole server, shared.
 #[derive(Clone)]
 pub struct Standing {
     verifier: Arc<Verifier>,
+    bindings: Arc<Bindings>,
 }
 
 /// A login that counts no more.
@@ -26,8 +28,8 @@ pub struct Withdrawn {
 }
 
 impl Standing {
-    pub fn new(verifier: Arc<Verifier>) -> Standing {
-        Standing { verifier }
+    pub fn new(verifier: Arc<Verifier>, bindings: Arc<Bindings>) -> Standing {
+        Standing { verifier, bindings }
     }
 
     /// Whether the identity counts now.
@@ -36,18 +38,31 @@ impl Standing {
             code: refusal.code(),
             person: "your certificate is no longer believed: get a new one and log in again",
             operator: refusal.to_string(),
-        })
+        })?;
+        if !self.bindings.still_holds(identity) {
+            return Err(Withdrawn {
+                code: "binding_revoked",
+                person: "your key no longer stands for you: log in again",
+                operator: format!("{} is no longer bound", identity.credential()),
+            });
+        }
+        Ok(())
     }
 
     /// Returns when the identity counts no more, which may be at once. Cancel safe.
     pub async fn withdrawn(&self, identity: &Identity) -> Withdrawn {
         // The watch begins before the first look, so that no change falls between them.
-        let mut changes = self.verifier.changes();
+        let mut certificates = self.verifier.changes();
+        let mut bindings = self.bindings.changes();
         loop {
             if let Err(withdrawn) = self.check(identity) {
                 return withdrawn;
             }
-            changes.changed().await;
+            tokio::select! {
+                () = certificates.changed() => {}
+                // Its sender lives as long as the bindings.
+                _ = bindings.changed() => {}
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::auth::{Identity, Method, Origin, Rights};
+use crate::auth::{Basis, Identity, Method, Origin, Rights};
 use crate::config::{self, TokenAlgorithm};
 
 mod claims;
@@ -146,7 +146,8 @@ impl Issuer {
             session_until: Some(person.until).filter(|_| self.end_session_at_expiry),
             rights: Rights::ALL,
             force_command: None,
-            marks: None,
+            issuer: Some(self.url.clone()),
+            basis: Basis::Token,
         })
     }
 

@@ -329,7 +329,7 @@ impl Drop for Follow {
 }
 
 /// What a watch tells, each object in its short form.
-enum News<T> {
+pub(super) enum News<T> {
     /// Everything that is there now.
     Listed(Vec<T>),
     Is(T),
@@ -339,8 +339,12 @@ enum News<T> {
 }
 
 /// Watches one kind of object until `stop`, whatever the API server does.
-async fn keep<O, T>(api: Api<O>, stop: CancellationToken, read: impl Fn(&O) -> Option<T>, mut tell: impl FnMut(News<T>))
-where
+pub(super) async fn keep<O, T>(
+    api: Api<O>,
+    stop: CancellationToken,
+    read: impl Fn(&O) -> Option<T>,
+    mut tell: impl FnMut(News<T>),
+) where
     O: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let kind = O::kind(&()).into_owned();

@@ -32,8 +32,9 @@ const SHOWN_CHARS: usize = 200;
 pub enum DialError {
     #[error("`{url}` is no address: use ws://HOST[:PORT]/PATH or wss://HOST[:PORT]/PATH")]
     Url { url: String },
-    #[error("`{0}` is no header: use 'NAME: VALUE'")]
-    Header(String),
+    /// It is not repeated: a gateway's key may stand in it.
+    #[error("a --header is none: use 'NAME: VALUE'")]
+    Header,
     #[error("cannot use {file}: {problem}")]
     CaFile { file: String, problem: String },
     #[error("cannot trust anybody for wss://: this machine has no CA certificates, so name some with --ca-file")]
@@ -123,11 +124,9 @@ fn request(
     let mut request = built.map_err(|_| DialError::Url { url: uri.to_string() })?;
     request.headers_mut().extend(token);
     for line in more {
-        // The line is not repeated past its name: a gateway's key may stand there.
-        let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        let wrong = || DialError::Header(name.to_owned());
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-        let mut value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
+        let (name, value) = line.split_once(':').ok_or(DialError::Header)?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| DialError::Header)?;
+        let mut value = HeaderValue::from_str(value.trim()).map_err(|_| DialError::Header)?;
         value.set_sensitive(true);
         request.headers_mut().append(name, value);
     }

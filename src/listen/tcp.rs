@@ -94,12 +94,14 @@ impl Rules {
             return self.refuse(gateway, "too_many_connections", "too many of its connections await a header").await;
         }
         match timeout(self.deadline, proxy_protocol::read(&mut io)).await.unwrap_or(Err(HeaderError::Late)) {
+            // What HAProxy says in version 1, which has no word for a check, is that it speaks for itself.
+            Ok(Header::Client { source, .. }) if source == gateway => health_check(gateway),
             Ok(Header::Client { source, reference }) => {
                 let gateway = Gateway { address: gateway, reference };
                 // Fails where the server takes nothing any more.
                 let _ = arrivals.send(unannounced(io, source, Some(gateway))).await;
             }
-            Ok(Header::HealthCheck) => tracing::debug!(%gateway, "a load balancer looked whether somebody is here"),
+            Ok(Header::HealthCheck) => health_check(gateway),
             Err(error) => self.refuse(gateway, error.code(), &error.to_string()).await,
         }
     }
@@ -111,6 +113,10 @@ impl Rules {
             tracing::error!(%peer, %error, "a refused connection is missing from the audit trail");
         }
     }
+}
+
+fn health_check(gateway: SocketAddr) {
+    tracing::debug!(%gateway, "a load balancer looked whether somebody is here");
 }
 
 /// The next connection. Errors are the machine's, not the caller's: they are logged and waited out.

@@ -28,6 +28,7 @@ pub(super) fn decide(kind: &str, review: &mut Value) {
             "",
         ) => read,
         ("events", "") => ["list", "watch"].contains(&verb),
+        ("leases", "") => ["create", "delete", "list", "patch", "watch"].contains(&verb),
         ("selfsubjectaccessreviews" | "subjectaccessreviews", "") => verb == "create",
         _ => false,
     };

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::resource::Kind;
 
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 5] = [
     ("apps", "apps/v1"),
     ("batch", "batch/v1"),
     ("discovery.k8s.io", "discovery.k8s.io/v1"),
     ("authorization.k8s.io", "authorization.k8s.io/v1"),
+    ("coordination.k8s.io", "coordination.k8s.io/v1"),
 ];
 
 pub(super) fn answer(path: &str) -> Option<Response> {

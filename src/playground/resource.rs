@@ -15,10 +15,11 @@ pub(super) enum Kind {
     CronJob,
     Node,
     Event,
+    Lease,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 12] = [
+    pub(super) const ALL: [Kind; 13] = [
         Kind::Namespace,
         Kind::Pod,
         Kind::Service,
@@ -31,6 +32,7 @@ impl Kind {
         Kind::CronJob,
         Kind::Node,
         Kind::Event,
+        Kind::Lease,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -64,6 +66,7 @@ impl Kind {
             Kind::ReplicaSet => ("ReplicaSet", "replicasets", "apps/v1"),
             Kind::Job => ("Job", "jobs", "batch/v1"),
             Kind::CronJob => ("CronJob", "cronjobs", "batch/v1"),
+            Kind::Lease => ("Lease", "leases", "coordination.k8s.io/v1"),
         }
     }
 }

@@ -53,11 +53,15 @@ const REJECTION_TIME: Duration = Duration::from_millis(500);
 /// Messages from channels to the connection that may wait; each is at most one packet.
 const OUTGOING_MESSAGES: usize = 64;
 
-/// russh's configuration for these settings.
-pub fn config(settings: &config::Ssh, keys: Vec<PrivateKey>) -> Config {
+/// russh's configuration for these settings. Keyboard-interactive is offered only where it leads somewhere.
+pub fn config(settings: &config::Ssh, keys: Vec<PrivateKey>, interactive: bool) -> Config {
+    let mut methods = MethodSet::from([MethodKind::PublicKey].as_slice());
+    if interactive {
+        methods.push(MethodKind::KeyboardInteractive);
+    }
     Config {
         server_id: SshId::Standard(Cow::Borrowed(SERVER_ID)),
-        methods: MethodSet::from([MethodKind::PublicKey].as_slice()),
+        methods,
         auth_rejection_time: REJECTION_TIME,
         // Every OpenSSH client asks with `none` first, to learn the methods.
         auth_rejection_time_initial: Some(Duration::ZERO),

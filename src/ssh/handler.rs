@@ -18,7 +18,7 @@ use super::SshServer;
 use super::channel::SessionChannel;
 use super::flow;
 use super::forward::{Destination, ForwardChannel, Opening, prohibited};
-use super::limits::{ChannelPlace, PersonPlace, Place};
+use super::limits::{ChannelPlace, Place};
 use super::login::{Gatekeeper, Welcome};
 use super::stream::Login;
 use crate::audit::{ConnectionId, SessionId};
@@ -36,7 +36,7 @@ pub struct Connection {
     gatekeeper: Option<Gatekeeper>,
     leftover: mpsc::Sender<Gatekeeper>,
     /// After the login.
-    welcome: Option<(Arc<Caller>, PersonPlace)>,
+    welcome: Option<Welcome>,
     channels: HashMap<ChannelId, Open>,
     /// Channels that were ever opened; numbers the sessions.
     count: u32,
@@ -126,20 +126,9 @@ impl Connection {
         (connection, settled)
     }
 
-    /// Keeps whoever was let in, and says what to answer.
-    fn settle(&mut self, answer: Result<Welcome, Auth>) -> Auth {
-        match answer {
-            Ok(welcome) => {
-                self.welcome = Some((welcome.caller, welcome.person));
-                Auth::Accept
-            }
-            Err(refused) => refused,
-        }
-    }
-
     /// Takes a place for one more channel, or says why there is none.
     fn admit(&mut self) -> Result<(Arc<Caller>, SessionId, ChannelPlace), ChannelOpenFailure> {
-        let Some((caller, _)) = &self.welcome else { return Err(prohibited("log in first".to_owned())) };
+        let Some(Welcome { caller, .. }) = &self.welcome else { return Err(prohibited("log in first".to_owned())) };
         if self.server.draining.is_cancelled() {
             return Err(prohibited("porthole is restarting: log in again".to_owned()));
         }
@@ -152,6 +141,17 @@ impl Connection {
         Ok((Arc::clone(caller), self.id.session(self.count), place))
     }
 
+    /// Keeps who was let in, and says what the client is to hear.
+    fn admitted(&mut self, outcome: Result<Welcome, Auth>) -> Auth {
+        match outcome {
+            Ok(welcome) => {
+                self.welcome = Some(welcome);
+                Auth::Accept
+            }
+            Err(answer) => answer,
+        }
+    }
+
     fn session(&mut self, channel: ChannelId) -> Option<&mut SessionChannel> {
         match self.channels.get_mut(&channel) {
             Some(Open::Session(session)) => Some(session),
@@ -160,7 +160,7 @@ impl Connection {
     }
 
     fn start(&mut self, channel: ChannelId, what: What) -> bool {
-        let Some((caller, _)) = &self.welcome else { return false };
+        let Some(Welcome { caller, .. }) = &self.welcome else { return false };
         let caller = Arc::clone(caller);
         let (sessions, login) = (Arc::clone(&self.server.sessions), self.login.clone());
         let Some(unwanted) = self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.observed().unwanted()) else {
@@ -195,16 +195,15 @@ impl Handler for Connection {
     type Error = ConnectionError;
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, ConnectionError> {
-        if let Some(gatekeeper) = &self.gatekeeper {
-            gatekeeper.watch();
-        }
-        Ok(None)
+        let Some(gatekeeper) = &self.gatekeeper else { return Ok(None) };
+        gatekeeper.watch();
+        Ok(gatekeeper.greeting())
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
         let Some(gatekeeper) = &mut self.gatekeeper else { return Ok(Auth::reject()) };
         let answer = gatekeeper.none(user).await;
-        Ok(self.settle(answer))
+        Ok(self.admitted(answer))
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
@@ -218,12 +217,11 @@ impl Handler for Connection {
         &'a mut self,
         user: &str,
         _: &str,
-        _: Option<Response<'a>>,
+        response: Option<Response<'a>>,
     ) -> Result<Auth, ConnectionError> {
-        Ok(match &mut self.gatekeeper {
-            Some(gatekeeper) => gatekeeper.keyboard_interactive(user).await,
-            None => Auth::reject(),
-        })
+        let Some(gatekeeper) = &mut self.gatekeeper else { return Ok(Auth::reject()) };
+        let outcome = gatekeeper.keyboard_interactive(user, response).await;
+        Ok(self.admitted(outcome))
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, ConnectionError> {
@@ -238,10 +236,9 @@ impl Handler for Connection {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, ConnectionError> {
         let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
-        Ok(match &mut self.gatekeeper {
-            Some(gatekeeper) => gatekeeper.bare_key(user, fingerprint).await,
-            None => Auth::reject(),
-        })
+        let Some(gatekeeper) = &mut self.gatekeeper else { return Ok(Auth::reject()) };
+        let outcome = gatekeeper.key(user, fingerprint).await;
+        Ok(self.admitted(outcome))
     }
 
     async fn auth_openssh_certificate(
@@ -250,8 +247,8 @@ impl Handler for Connection {
         certificate: &Certificate,
     ) -> Result<Auth, ConnectionError> {
         let Some(gatekeeper) = &mut self.gatekeeper else { return Ok(Auth::reject()) };
-        let answer = gatekeeper.certificate(user, certificate).await;
-        Ok(self.settle(answer))
+        let outcome = gatekeeper.certificate(user, certificate).await;
+        Ok(self.admitted(outcome))
     }
 
     async fn channel_open_session(
@@ -323,7 +320,7 @@ impl Handler for Connection {
         _: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), ConnectionError> {
-        let permitted = self.welcome.as_ref().is_some_and(|(caller, _)| caller.identity.rights().pty);
+        let permitted = self.welcome.as_ref().is_some_and(|welcome| welcome.caller.identity.rights().pty);
         let granted = match self.session(channel).filter(|_| permitted) {
             Some(open) => {
                 open.terminal(term, columns, rows);

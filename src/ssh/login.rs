@@ -1,16 +1,16 @@
 //! Who is let in: the answers to SSH's authentication requests.
 //!
-//! Certificates open the door, and so does a token that the transport has brought and proved. Every refusal is in the audit trail with its own reason before the client hears of
-//! it, and the client hears the same of all: "permission denied". Nothing is believed of a key that was merely offered
-//! (RFC 4252 section 7): a certificate's own key is offered in the same way, so every key may go on to prove itself,
-//! and is refused then.
+//! Four things open the door: a certificate, a device login, a key that was proved beside a device login before, and a
+//! token that the transport has brought and proved.
+//! Every refusal is in the audit trail with its own reason before the client hears of it, and of credentials the client
+//! hears the same always: "permission denied". Nothing is believed of a key that was merely offered (RFC 4252 section 7):
+//! a certificate's own key is offered in the same way, so every key may go on to prove itself, and is judged then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use russh::keys::ssh_key::Certificate;
 use russh::server::Auth;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::SshServer;
 use super::limits::{PersonPlace, Place};
@@ -18,9 +18,16 @@ use super::observed::Observed;
 use super::stream::Login;
 use crate::audit::{ConnectionId, Event};
 use crate::auth::Identity;
-use crate::auth::certificate::Presented;
 use crate::session::Caller;
 use crate::target::LoginName;
+
+mod certificate;
+mod device;
+mod greeting;
+mod key;
+mod trust;
+
+pub use greeting::Greetings;
 
 /// The longest login name that the audit trail repeats, in characters.
 const LOGIN_SHOWN_CHARS: usize = 256;
@@ -39,12 +46,17 @@ pub struct Gatekeeper {
     user: String,
     /// Whether anything but `none` was tried.
     tried: bool,
+    /// The first key that proved itself and that nobody is bound to; nothing of a merely offered key is here.
+    proved: Option<String>,
+    device: device::Stage,
 }
 
 /// A caller who is let in, and the place that counts them.
 pub struct Welcome {
     pub caller: Arc<Caller>,
-    pub person: PersonPlace,
+    pub _person: PersonPlace,
+    /// Ends the caller's sessions when trust in the credential does; runs as long as this value lives.
+    pub _trust: AbortOnDropHandle<()>,
 }
 
 impl Gatekeeper {
@@ -59,12 +71,22 @@ impl Gatekeeper {
             known: None,
             user: String::new(),
             tried: false,
+            proved: None,
+            device: device::Stage::Untried,
         }
     }
 
     /// Whoever comes is this person: `none` lets them in.
     pub fn know(&mut self, identity: Option<Identity>) {
         self.known = identity;
+    }
+
+    /// A line for everybody, before anything is known of the client but its address.
+    pub fn greeting(&self) -> Option<String> {
+        if self.known.is_some() {
+            return None;
+        }
+        self.server.greetings.line(self.peer.ip())
     }
 
     /// What russh refuses by itself, from when the first authentication request may come.
@@ -91,10 +113,6 @@ impl Gatekeeper {
         self.refuse(user, "password", "password_refused", String::new()).await
     }
 
-    pub async fn keyboard_interactive(&mut self, user: &str) -> Auth {
-        self.refuse(user, "keyboard-interactive", "keyboard_interactive_refused", String::new()).await
-    }
-
     /// A key was offered, nothing is proved.
     pub async fn offered(&mut self, user: &str) -> Auth {
         self.user = user.to_owned();
@@ -105,22 +123,6 @@ impl Gatekeeper {
     /// A key would be proved by a signature that anybody could make.
     pub async fn weak_signature(&mut self, user: &str) -> Auth {
         self.refuse(user, "publickey", "weak_signature", "signatures with SHA-1 are not taken".to_owned()).await
-    }
-
-    /// A key without a certificate has proved itself, and names nobody.
-    pub async fn bare_key(&mut self, user: &str, fingerprint: String) -> Auth {
-        self.refuse(user, "publickey", "bare_key", fingerprint).await
-    }
-
-    /// A certificate whose key the client has proved to hold.
-    pub async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Welcome, Auth> {
-        self.user = user.to_owned();
-        self.settle().await;
-        let presented = Presented { peer: self.peer.ip(), now: Timestamp::now() };
-        match self.server.verifier.verify(certificate, presented) {
-            Ok(identity) => self.welcome(user, identity).await,
-            Err(refusal) => Err(self.refuse(user, "certificate", refusal.code(), refusal.to_string()).await),
-        }
     }
 
     async fn welcome(&mut self, user: &str, identity: Identity) -> Result<Welcome, Auth> {
@@ -143,15 +145,21 @@ impl Gatekeeper {
         }
         self.tried = true;
         self.login.accept();
+        self.device = device::Stage::Over;
         self.place.logged_in();
+        self.server.greetings.known(self.peer.ip());
         tracing::info!(connection = %self.id, subject = identity.subject(), "logged in");
-        let caller = Caller {
-            connection: self.id.clone(),
-            identity: Arc::new(identity),
-            source: self.peer.ip(),
-            place: LoginName::parse(user),
+        let identity = Arc::new(identity);
+        let watching = trust::Watch {
+            server: Arc::clone(&self.server),
+            id: self.id.clone(),
+            identity: Arc::clone(&identity),
+            login: self.login.clone(),
         };
-        Ok(Welcome { caller: Arc::new(caller), person })
+        let trust = AbortOnDropHandle::new(tokio::spawn(watching.run()));
+        let caller =
+            Caller { connection: self.id.clone(), identity, source: self.peer.ip(), place: LoginName::parse(user) };
+        Ok(Welcome { caller: Arc::new(caller), _person: person, _trust: trust })
     }
 
     async fn refuse(&mut self, user: &str, method: &'static str, code: &'static str, detail: String) -> Auth {
@@ -182,6 +190,9 @@ impl Gatekeeper {
     pub async fn finish(mut self) {
         self.settle().await;
         self.observed.forget();
+        if !self.login.is_accepted() {
+            self.left_waiting().await;
+        }
         if !self.tried && !self.user.is_empty() {
             self.record("none", "no_credential", String::new()).await;
         }

@@ -29,6 +29,9 @@ struct Shared {
     accepted: watch::Sender<bool>,
     channels: watch::Sender<usize>,
     over: AtomicBool,
+    /// A later end of the time to log in, while a person is asked elsewhere.
+    extended: watch::Sender<Option<Instant>>,
+    cut: CancellationToken,
 }
 
 /// A stream that ends when it should.
@@ -45,6 +48,17 @@ pub struct Guarded<T> {
 impl Login {
     pub fn accept(&self) {
         self.shared.accepted.send_replace(true);
+    }
+
+    /// Gives a person who is asked elsewhere so long from now to log in; never less than they had.
+    pub fn extend(&self, patience: Duration) {
+        self.shared.extended.send_replace(Some(Instant::now() + patience));
+    }
+
+    /// Ends the stream, after a while in which the peer may go by itself.
+    pub async fn cut_after(&self, patience: Duration) {
+        tokio::time::sleep(patience).await;
+        self.shared.cut.cancel();
     }
 
     /// Whether the deadline passed before anybody logged in.
@@ -71,7 +85,8 @@ impl Login {
         let _ = self.shared.channels.subscribe().wait_for(|open| *open == 0).await;
     }
 
-    fn is_accepted(&self) -> bool {
+    /// Whether somebody has logged in.
+    pub fn is_accepted(&self) -> bool {
         *self.shared.accepted.borrow()
     }
 }
@@ -83,6 +98,8 @@ impl<T> Guarded<T> {
             accepted: watch::Sender::new(false),
             channels: watch::Sender::new(0),
             over: AtomicBool::new(false),
+            extended: watch::Sender::new(None),
+            cut: cut.clone(),
         };
         let login = Login { shared: Arc::new(shared) };
         let unanswered = u32::try_from(settings.keepalive_max).unwrap_or(u32::MAX).saturating_add(1);
@@ -103,6 +120,10 @@ impl<T> Guarded<T> {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "ended by porthole"));
         }
         if let Some(deadline) = &mut self.deadline {
+            let extended = *self.login.shared.extended.borrow();
+            if let Some(later) = extended.filter(|later| *later > deadline.deadline()) {
+                deadline.as_mut().reset(later);
+            }
             if self.login.is_accepted() {
                 self.deadline = None;
             } else if deadline.as_mut().poll(context).is_ready() {

@@ -7,18 +7,22 @@ use std::process::{Child, Command, Stdio};
 use crate::house::{House, Plan, await_change, finish, finish_with, keygen, read_until, text};
 
 /// A client that only forwards, with a socket that tells when it is ready, and ports of its own choice.
-struct Forwarder {
+pub struct Forwarder {
     client: Child,
     port: u16,
 }
 
 impl Forwarder {
     fn open(house: &House, name: &str, flag: &str, destination: &str) -> Forwarder {
+        Forwarder::open_by(house.client("ssh"), house, name, flag, destination)
+    }
+
+    /// With an `ssh` that is not the house's usual one.
+    pub fn open_by(mut client: Command, house: &House, name: &str, flag: &str, destination: &str) -> Forwarder {
         // A port that was free a moment ago: OpenSSH has no way to tell which one it took.
         let port =
             std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let socket = house.file(name);
-        let mut client = house.client("ssh");
         client.args(["-M", "-N", "-o", "ExitOnForwardFailure=yes", "-S"]).arg(&socket);
         client.arg(flag).arg(format!("127.0.0.1:{port}{destination}")).arg("demo.web@porthole");
         let client = client.stderr(Stdio::null()).spawn().expect("ssh starts");
@@ -26,7 +30,7 @@ impl Forwarder {
         Forwarder { client, port }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).expect("ssh listens")
     }
 }

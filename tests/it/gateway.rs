@@ -2,5 +2,8 @@
 //!
 //! HAProxy and nginx are the real ones, started here on loopback; where one is not installed, its tests say so and pass.
 
+mod frames;
+mod issuer;
 mod programs;
 mod proxy_protocol;
+mod websocket;

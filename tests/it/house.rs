@@ -16,7 +16,7 @@ use serde_json::Value;
 /// How long anything may take before a test calls it stuck.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_porthole");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_porthole");
 
 /// The cluster that all tests share.
 pub struct Cluster {
@@ -103,7 +103,7 @@ pub struct Plan {
     pub before: Option<Preparation>,
 }
 
-type Preparation = Box<dyn FnOnce(&Path)>;
+pub type Preparation = Box<dyn FnOnce(&Path)>;
 
 impl House {
     /// A house as most tests want it: one CA, one person `dev` in group `developers`, who may do everything in the
@@ -143,6 +143,16 @@ impl House {
 
         write_ssh_config(folder.path(), port);
         House { folder, server, _lifeline: lifeline, port, log }
+    }
+
+    /// Where it takes gateways' requests, if its configuration says so.
+    pub fn gateway_port(&self) -> u16 {
+        let address = |line: &str| {
+            let line =
+                serde_json::from_str::<Value>(line).ok().filter(|line| line["message"] == "listening for gateways")?;
+            line["address"].as_str()?.rsplit_once(':')?.1.parse().ok()
+        };
+        self.log.wait(address).expect("the server runs")
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

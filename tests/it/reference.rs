@@ -3,7 +3,7 @@
 use porthole::config::{Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 15] = [
+const NO_DEFAULT: [&str; 18] = [
     "http.address",
     "http.client-address-header",
     "http.certificate",
@@ -12,6 +12,9 @@ const NO_DEFAULT: [&str; 15] = [
     "certificate.revoked-file",
     "certificate-authority.agent-socket",
     "issuers.company.ca-file",
+    "device.issuer",
+    "device.client-secret-file",
+    "device.bindings-namespace",
     "cluster.kubeconfig",
     "cluster.context",
     "profiles.general.image-pull-policy",

@@ -14,7 +14,8 @@ pub struct Refusal {
     status: StatusCode,
     code: &'static str,
     person: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// One more header. Boxed, since a refusal is the small side of many results.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Refusal {
@@ -33,7 +34,7 @@ impl Refusal {
     }
 
     pub fn with(self, name: HeaderName, value: HeaderValue) -> Refusal {
-        Refusal { header: Some((name, value)), ..self }
+        Refusal { header: Some(Box::new((name, value))), ..self }
     }
 
     pub fn code(&self) -> &'static str {
@@ -44,7 +45,8 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "code": self.code, "message": self.person }))).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some(header) = self.header {
+            let (name, value) = *header;
             response.headers_mut().insert(name, value);
         }
         response

@@ -119,6 +119,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Tunnel<T> {
                 Message::Text(_) => return Poll::Ready(Err(self.refuse(Fault::WebSocketText))),
                 Message::Close(said) => {
                     self.ended = true;
+                    // The answer goes out now if at all: nobody has to write, or to end the stream, after its end.
+                    let _ = Pin::new(&mut self.socket).poll_flush(context);
                     return Poll::Ready(orderly(said));
                 }
                 // A ping is answered by the socket itself.
@@ -200,7 +202,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tunnel<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.socket).poll_ready(context)).map_err(unwritable)?;
+        // Not `poll_ready`, which knows nothing of answers to pings that wait to go out.
+        ready!(Pin::new(&mut self.socket).poll_flush(context)).map_err(unwritable)?;
         let part = bytes.get(..FRAME_MAX_BYTES).unwrap_or(bytes);
         // An empty message would be the end.
         if !part.is_empty() {
@@ -217,7 +220,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<T> {
     /// Ends our direction. A server has nobody to hear after it, and says goodbye for both.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Goodbye::Unsaid = self.goodbye {
-            ready!(Pin::new(&mut self.socket).poll_ready(context)).map_err(unwritable)?;
+            ready!(Pin::new(&mut self.socket).poll_flush(context)).map_err(unwritable)?;
             let goodbye = match self.role {
                 Role::Client => Message::Binary(Bytes::new()),
                 Role::Server => Message::Close(Some(normal())),
@@ -260,3 +263,6 @@ fn unwritable(error: Error) -> io::Error {
         error => io::Error::new(io::ErrorKind::BrokenPipe, error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,26 @@ impl Gateway {
         Some(Gateway::start(Command::new(program).arg("-db").arg("-f").arg(file)))
     }
 
+    /// nginx with this configuration's `http` block, in which `@LISTEN@` is where it listens. None where it is not
+    /// installed.
+    pub fn nginx(folder: &Path, config: &str) -> Option<Gateway> {
+        let program = find("nginx")?;
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let file = folder.join("nginx.conf");
+        let text = config.replace("@LISTEN@", &socket.local_addr().expect("bound").to_string());
+        // Everything that it would write beside its log, in the house's folder.
+        let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {};", folder.join(kind).display()))
+            .join(" ");
+        let text = text.replacen("http {", &format!("http {{ access_log off; {folders}"), 1);
+        let pid = folder.join("nginx.pid").display().to_string();
+        fs::write(&file, format!("daemon off; user root; error_log stderr; pid {pid};\n{text}")).expect("writable");
+        // It takes over the sockets that this names, as it does from its own predecessor.
+        let mut command = Command::new(program);
+        command.env("NGINX", "0;").arg("-p").arg(folder).arg("-c").arg(file);
+        Some(Gateway::start_on(socket, &mut command))
+    }
+
     fn start(command: &mut Command) -> Gateway {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         Gateway::start_on(socket, command)
@@ -37,8 +57,8 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // One that has ended by itself needs no end.
-        let _ = self.process.kill();
+        // By the signal that lets it end its workers; one that has ended by itself needs no end.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
     }
 }

@@ -1,0 +1,202 @@
+//! Asked once: a key that was proved beside a device login stands for its person, for a while.
+//!
+//! A binding holds no secret: it says that whoever proves this key is this person, until then. So whoever may write
+//! bindings may say who is who, and a store has to guard that. What is known is kept here and asked without waiting; the
+//! store keeps it over a restart and tells every replica.
+//!
+//! Invariant: an `Identity` comes from here only for a key that its caller says was proved, while its binding lasts.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::auth::{Basis, Identity, Method, Origin, Rights};
+
+mod memory;
+
+pub use memory::Memory;
+
+/// The most bindings that are known at a time; the one that ends first makes room. A thousand people with ten keys each.
+const BINDINGS_MAX: usize = 10_000;
+
+/// A key that stands for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+    pub subject: String,
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub groups: Vec<String>,
+    pub issuer: Option<String>,
+    /// Where the login came from that made it.
+    pub address: IpAddr,
+    pub until: Timestamp,
+}
+
+/// Keeps bindings beyond this process. Each tells what it learns of the others' by `Known`.
+pub trait BindingStore: Send + Sync {
+    fn keep<'a>(&'a self, binding: &'a Binding) -> BoxFuture<'a, Result<(), BindingStoreError>>;
+}
+
+/// A binding that could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BindingStoreError(pub String);
+
+/// What is known of bindings, as its store tells it.
+#[derive(Debug)]
+pub struct Known {
+    bindings: RwLock<HashMap<String, Arc<Binding>>>,
+    changes: watch::Sender<u64>,
+}
+
+/// Every binding, and the store behind them. One for the whole server, shared.
+pub struct Bindings {
+    known: Arc<Known>,
+    store: Box<dyn BindingStore>,
+    lifetime: Duration,
+}
+
+impl Bindings {
+    pub fn new(known: Arc<Known>, store: Box<dyn BindingStore>, lifetime: Duration) -> Bindings {
+        Bindings { known, store, lifetime }
+    }
+
+    /// The person for whom a key stands that has just been proved.
+    pub fn find(&self, fingerprint: &str, now: Timestamp) -> Option<Identity> {
+        let binding = self.known.find(fingerprint).filter(|binding| now < binding.until)?;
+        Some(Identity {
+            subject: binding.subject.clone(),
+            name: binding.name.clone(),
+            email: binding.email.clone(),
+            groups: binding.groups.clone(),
+            issuer: binding.issuer.clone(),
+            method: Method::BoundKey,
+            credential: format!("key {fingerprint}, bound from {} until {}", binding.address, binding.until),
+            valid_until: Some(binding.until),
+            session_until: None,
+            rights: Rights::ALL,
+            force_command: None,
+            basis: Basis::Binding(binding),
+            origin: Origin::default(),
+        })
+    }
+
+    /// Lets a proved key stand for a person from now on. What comes back is the same person, who rests on the binding.
+    pub async fn bind(
+        &self,
+        fingerprint: &str,
+        identity: Identity,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Identity, (Identity, BindingStoreError)> {
+        let until = now.checked_add(self.lifetime).unwrap_or(Timestamp::MAX);
+        let binding = Arc::new(Binding {
+            fingerprint: fingerprint.to_owned(),
+            subject: identity.subject.clone(),
+            name: identity.name.clone(),
+            email: identity.email.clone(),
+            groups: identity.groups.clone(),
+            issuer: identity.issuer.clone(),
+            address,
+            until,
+        });
+        if let Err(error) = self.store.keep(&binding).await {
+            return Err((identity, error));
+        }
+        self.known.is(Arc::clone(&binding));
+        let credential = format!("{}, binds key {fingerprint} until {until}", identity.credential);
+        Ok(Identity {
+            credential,
+            valid_until: Some(until),
+            session_until: None,
+            basis: Basis::Binding(binding),
+            ..identity
+        })
+    }
+
+    /// Whether the binding that an identity rests on is still there. Its end by time is `Identity::valid_until`'s.
+    pub fn still_holds(&self, identity: &Identity) -> bool {
+        match &identity.basis {
+            Basis::Binding(binding) => {
+                self.known.find(&binding.fingerprint).is_some_and(|now| now.subject == binding.subject)
+            }
+            Basis::Certificate(_) | Basis::Token => true,
+        }
+    }
+
+    /// How long a new binding lasts.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// A counter that moves each time that a binding ends before its time.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.known.changes.subscribe()
+    }
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known { bindings: RwLock::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Known {
+    /// There is this binding. Where there are too many, the one that ends first is forgotten.
+    pub fn is(&self, binding: Arc<Binding>) {
+        let mut bindings = self.bindings.write().unwrap_or_else(PoisonError::into_inner);
+        if bindings.len() >= BINDINGS_MAX && !bindings.contains_key(&binding.fingerprint) {
+            let now = Timestamp::now();
+            bindings.retain(|_, known| now < known.until);
+            let first = bindings.values().min_by_key(|known| known.until).map(|known| known.fingerprint.clone());
+            if let Some(first) = first.filter(|_| bindings.len() >= BINDINGS_MAX) {
+                bindings.remove(&first);
+            }
+        }
+        bindings.insert(binding.fingerprint.clone(), binding);
+        drop(bindings);
+        // One that takes another's place ends that one.
+        self.changed();
+    }
+
+    /// There is none for this key any more.
+    pub fn is_gone(&self, fingerprint: &str) {
+        let gone = self.bindings.write().unwrap_or_else(PoisonError::into_inner).remove(fingerprint);
+        if gone.is_some() {
+            self.changed();
+        }
+    }
+
+    /// These are all that there are.
+    pub fn are(&self, all: Vec<Binding>) {
+        let mut all = all;
+        all.sort_by_key(|binding| std::cmp::Reverse(binding.until));
+        all.truncate(BINDINGS_MAX);
+        let all = all.into_iter().map(|binding| (binding.fingerprint.clone(), Arc::new(binding))).collect();
+        *self.bindings.write().unwrap_or_else(PoisonError::into_inner) = all;
+        self.changed();
+    }
+
+    /// Some of those whose time is over, by their keys.
+    pub fn ended(&self, now: Timestamp, max: usize) -> Vec<String> {
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        let ended = bindings.values().filter(|binding| now >= binding.until);
+        ended.take(max).map(|binding| binding.fingerprint.clone()).collect()
+    }
+
+    fn find(&self, fingerprint: &str) -> Option<Arc<Binding>> {
+        self.bindings.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint).cloned()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

@@ -1,0 +1,158 @@
+//! The two requests of RFC 8628: for a code, and, again and again, for what became of it.
+//!
+//! The types and the rules of polling are `oauth2`'s; the HTTP is the issuer's own client, so that its limits hold here
+//! too. A provider that is away for a moment (no answer, or a 5xx from what stands before it) is asked again later; one
+//! that answers nonsense is not.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::BoxFuture;
+use oauth2::basic::{
+    BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
+};
+use oauth2::{
+    AsyncHttpClient, ClientId, ClientSecret, DeviceAuthorizationUrl, DeviceCodeErrorResponseType, EndpointNotSet,
+    EndpointSet, ExtraTokenFields, HttpRequest, HttpResponse, RequestTokenError, Scope,
+    StandardDeviceAuthorizationResponse, StandardRevocableToken, StandardTokenResponse, TokenUrl,
+};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::DeviceRefusal;
+use crate::auth::name::shown;
+use crate::auth::token::{Document, Provider, Unavailable, bounded, cause};
+
+type Client = oauth2::Client<
+    BasicErrorResponse,
+    StandardTokenResponse<Fields, BasicTokenType>,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointNotSet,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+>;
+
+/// What OpenID Connect adds to OAuth's answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Fields {
+    id_token: Option<IdToken>,
+}
+
+impl ExtraTokenFields for Fields {}
+
+/// An `id_token` on its way to `Tokens`. It prints, and is written, as nothing.
+#[derive(Clone, Deserialize)]
+pub(super) struct IdToken(String);
+
+pub(super) struct Exchange {
+    client: Client,
+    http: reqwest::Client,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        client_id: &str,
+        client_secret: Option<ClientSecret>,
+        provider: &Provider,
+        document: &Document,
+    ) -> Result<Exchange, DeviceRefusal> {
+        let named = |endpoint: &Option<String>, name| endpoint.clone().ok_or(DeviceRefusal::Unsupported(name));
+        let device = named(&document.device_authorization_endpoint, "device_authorization_endpoint")?;
+        let token = named(&document.token_endpoint, "token_endpoint")?;
+        let (device, token) = (provider.url(&device)?, provider.url(&token)?);
+        let mut client = oauth2::Client::new(ClientId::new(client_id.to_owned()))
+            .set_device_authorization_url(DeviceAuthorizationUrl::from_url(device))
+            .set_token_uri(TokenUrl::from_url(token));
+        if let Some(secret) = client_secret {
+            client = client.set_client_secret(secret);
+        }
+        Ok(Exchange { client, http: provider.client().clone() })
+    }
+
+    pub(super) async fn begin(&self, scopes: Vec<Scope>) -> Result<StandardDeviceAuthorizationResponse, DeviceRefusal> {
+        let unheard = AtomicBool::default();
+        let http = Http { client: &self.http, slowed: &unheard };
+        let asked = self.client.exchange_device_code().add_scopes(scopes).request_async(&http).await;
+        asked.map_err(|error| match error {
+            RequestTokenError::Request(unavailable) => DeviceRefusal::Unavailable(unavailable),
+            RequestTokenError::ServerResponse(answer) => DeviceRefusal::Refused(shown(answer.error().as_ref())),
+            RequestTokenError::Parse(error, _) => DeviceRefusal::Broken(error.to_string()),
+            RequestTokenError::Other(problem) => DeviceRefusal::Broken(problem),
+        })
+    }
+
+    /// Asks until the person has decided. `slowed` is set each time that the provider asks for more patience.
+    pub(super) async fn poll(
+        &self,
+        answer: &StandardDeviceAuthorizationResponse,
+        slowed: Arc<AtomicBool>,
+    ) -> Result<IdToken, DeviceRefusal> {
+        let http = Http { client: &self.http, slowed: &slowed };
+        let asking = self.client.exchange_device_access_token(answer);
+        let response = asking.request_async(&http, tokio::time::sleep, None).await.map_err(|error| match error {
+            RequestTokenError::Request(unavailable) => DeviceRefusal::Unavailable(unavailable),
+            RequestTokenError::ServerResponse(answer) => match answer.error() {
+                DeviceCodeErrorResponseType::AccessDenied => DeviceRefusal::Denied,
+                DeviceCodeErrorResponseType::ExpiredToken => DeviceRefusal::Expired,
+                other => DeviceRefusal::Refused(shown(other.as_ref())),
+            },
+            // What comes with it is the answer itself, in which a token may stand.
+            RequestTokenError::Parse(..) => DeviceRefusal::Broken("its answer is not what it should be".to_owned()),
+            RequestTokenError::Other(problem) => DeviceRefusal::Broken(problem),
+        })?;
+        response.extra_fields().id_token.clone().ok_or(DeviceRefusal::NoToken)
+    }
+}
+
+/// The issuer's client, as `oauth2` asks for it, with the answers' size bounded.
+struct Http<'a> {
+    client: &'a reqwest::Client,
+    slowed: &'a AtomicBool,
+}
+
+impl<'c> AsyncHttpClient<'c> for Http<'_> {
+    type Error = Unavailable;
+    type Future = BoxFuture<'c, Result<HttpResponse, Unavailable>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let request = reqwest::Request::try_from(request).map_err(|error| Unavailable(cause(&error)))?;
+            let answer = self.client.execute(request).await.map_err(|error| Unavailable(cause(&error)))?;
+            let status = answer.status();
+            if status.is_server_error() {
+                return Err(Unavailable(format!("it answers {status}")));
+            }
+            let kind = answer.headers().get(http::header::CONTENT_TYPE).cloned();
+            let body = bounded(answer).await?;
+            if status.is_client_error() && memchr::memmem::find(&body, b"\"slow_down\"").is_some() {
+                self.slowed.store(true, Ordering::Relaxed);
+            }
+            let mut response = HttpResponse::new(body);
+            *response.status_mut() = status;
+            response.headers_mut().extend(kind.map(|kind| (http::header::CONTENT_TYPE, kind)));
+            Ok(response)
+        })
+    }
+}
+
+impl IdToken {
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IdToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl Serialize for IdToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("<secret>")
+    }
+}

@@ -1,0 +1,21 @@
+//! A login by an SSH user certificate.
+
+use jiff::Timestamp;
+use russh::keys::ssh_key::Certificate;
+use russh::server::Auth;
+
+use super::{Gatekeeper, Welcome};
+use crate::auth::certificate::Presented;
+
+impl Gatekeeper {
+    /// A certificate whose key the client has proved to hold.
+    pub async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Welcome, Auth> {
+        self.user = user.to_owned();
+        self.settle().await;
+        let presented = Presented { peer: self.peer.ip(), now: Timestamp::now() };
+        match self.server.credentials.verifier.verify(certificate, presented) {
+            Ok(identity) => self.welcome(user, identity).await,
+            Err(refusal) => Err(self.refuse(user, "certificate", refusal.code(), refusal.to_string()).await),
+        }
+    }
+}
