@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test lint fuzz e2e cluster-up cluster-down bench clean
+.PHONY: help run test lint fuzz e2e-login e2e cluster-up cluster-down bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ e2e: cluster-up ## The tests again, on the real Kubernetes, with the rights of d
 	export PORTHOLE_TEST_KUBECONFIG=$(CLUSTER)/porthole.kubeconfig; \
 	$(CARGO) test --locked --test it -- --test-threads=2 --skip faults:: --skip playground:: && \
 	$(CARGO) test --locked --test it -- --test-threads=1 faults::
+
+DEX := $(CURDIR)/target/dex/dex
+
+e2e-login: ## The device login with a real Dex, built from its Go module; needs Go, a C compiler and curl
+	cd tests/dex && CGO_ENABLED=1 go build -trimpath -o $(DEX) github.com/dexidp/dex/cmd/dex
+	PORTHOLE_TEST_DEX=$(DEX) $(CARGO) test --locked --test it dex::
 
 bench: cluster-up ## Porthole beside kubectl on the real Kubernetes; the table goes to target/bench
 	PORTHOLE_CLUSTER_STATE=$(CLUSTER) PORTHOLE_TEST_KUBECONFIG=$(CLUSTER)/porthole.kubeconfig \

@@ -1,11 +1,13 @@
 //! The device login, with a provider that misbehaves: what the person reads, what the audit trail says, and who gets in.
 
+use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-use crate::house::{House, Plan, finish, text};
+use crate::hostile::Raw;
+use crate::house::{House, Plan, cluster, finish, text};
 use crate::provider::{Answer, DEVICE, KEYS, Provider, TOKEN, encode};
 
 /// A house whose people log in with this provider.
@@ -46,7 +48,7 @@ fn log_in(house: &House, provider: &Provider, token: &str) -> Output {
 
 fn bare(house: &House) {
     // Else `ssh` takes the certificate that lies beside the key.
-    std::fs::remove_file(house.file("id_ed25519-cert.pub")).expect("the house has it");
+    fs::remove_file(house.file("id_ed25519-cert.pub")).expect("the house has it");
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn a_person_approves_once_and_the_key_is_silent_from_then_on() {
     let codes = provider.asked(DEVICE);
     let script = finish(house.client("ssh").args(["-o", "LogLevel=INFO", "demo.web@porthole", "echo again"]));
     assert_eq!((text(&script.stdout), text(&script.stderr)), ("again\n".to_owned(), String::new()));
-    std::fs::write(house.file("notes.txt"), "copied\n").expect("writable");
+    fs::write(house.file("notes.txt"), "copied\n").expect("writable");
     let copied = finish(house.client("scp").arg(house.file("notes.txt")).arg("demo.web@porthole:/tmp/login-notes.txt"));
     assert!(copied.status.success() && copied.stderr.is_empty(), "{copied:?}");
     house.await_audit("silent login", |event| event["method"] == "bound-key" && event["subject"] == "mia");
@@ -121,7 +123,7 @@ fn each_end_of_a_device_login_has_its_own_line_and_its_own_code() {
         assert_eq!(refused["code"], code, "{refused}");
         provider.answer(path, Answer::Well);
         provider.pending();
-        std::fs::write(house.file("audit.jsonl"), "").expect("writable");
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
     }
     assert!(!house.log().contains("panicked"), "{}", house.log());
 }
@@ -169,6 +171,39 @@ fn a_client_that_cannot_be_asked_fails_at_once_with_a_line() {
     assert_eq!(batch.status.code(), Some(255));
     assert!(text(&batch.stderr).contains("log in once with plain ssh"), "{}", text(&batch.stderr));
     house.await_audit("refusal", |event| event["code"] == "device_not_tried");
+}
+
+#[test]
+fn answers_that_nobody_asked_for_let_nobody_in_and_stop_nobody() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    // One, thousands, large ones, and then once more after the end.
+    for responses in [vec![String::new()], vec!["x".to_owned(); 20_000], vec!["x".repeat(100_000)]] {
+        let mut client = Raw::connect(house.port);
+        assert!(client.ask_interactively("demo.web"), "the link comes first");
+        assert!(!client.answer(responses.clone()));
+        house.await_audit("refusal", |event| event["code"] == "device_unasked_answer");
+        assert!(!client.answer(responses));
+        assert!(!client.ask_interactively("demo.web"), "one code a connection");
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
+    }
+    assert_eq!(provider.asked(DEVICE), 3);
+    assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3));
+    assert!(!house.log().contains("panicked"), "{}", house.log());
+}
+
+#[test]
+fn whoever_has_a_certificate_gets_in_while_strangers_wait() {
+    let provider = Provider::start();
+    let house = house(&provider, "max-pending = 5\n");
+    let mut waiting: Vec<_> = (0..20).map(|_| Raw::connect(house.port)).collect();
+    for client in &mut waiting {
+        client.ask_interactively("demo.web");
+    }
+    assert_eq!(provider.asked(DEVICE), 5, "the provider is asked for no more codes than may wait");
+    let began = std::time::Instant::now();
+    assert!(Raw::connect(house.port).log_in(&house, "demo.web"));
+    assert!(began.elapsed().as_secs_f64() < 1.0, "it took {:?}", began.elapsed());
 }
 
 #[test]
@@ -227,9 +262,9 @@ fn every_forged_token_is_refused_for_its_own_reason() {
         let refused = house.await_audit("refusal", |event| event["event"] == "login_refused");
         assert_eq!(refused["code"], code, "{refused}");
         let signature = token.rsplit('.').next().unwrap_or_default();
-        let trail = std::fs::read_to_string(house.file("audit.jsonl")).expect("there");
+        let trail = fs::read_to_string(house.file("audit.jsonl")).expect("there");
         assert!(signature.len() < 8 || !trail.contains(signature) && !house.log().contains(signature), "{code}");
-        std::fs::write(house.file("audit.jsonl"), "").expect("writable");
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
     }
     // A clock that is a minute off, either way, is none of these.
     assert_eq!(
@@ -267,7 +302,9 @@ fn a_rotated_key_is_learnt_and_the_old_one_believed_no_more() {
 #[test]
 fn what_is_taken_back_ends_its_sessions_and_asks_again() {
     let provider = Provider::start();
-    let house = house(&provider, "bindings = \"cluster\"\nbindings-namespace = \"demo\"\n");
+    // In a real cluster there is a right to it in Porthole's own namespace alone.
+    let namespace = if cluster().real { "porthole" } else { "demo" };
+    let house = house(&provider, &format!("bindings = \"cluster\"\nbindings-namespace = \"{namespace}\"\n"));
     bare(&house);
     let output = log_in(&house, &provider, &provider.token(|_, _| {}));
     assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
@@ -294,7 +331,7 @@ fn what_is_taken_back_ends_its_sessions_and_asks_again() {
 fn a_revoked_certificate_ends_its_open_session() {
     let house = House::build(Plan {
         config: "[certificate]\nrevoked-file = \"revoked.txt\"\n".to_owned(),
-        before: Some(Box::new(|folder| std::fs::write(folder.join("revoked.txt"), "# none\n").expect("writable"))),
+        before: Some(Box::new(|folder| fs::write(folder.join("revoked.txt"), "# none\n").expect("writable"))),
         ..Plan::default()
     });
     let mut client = house.client("ssh");

@@ -5,6 +5,7 @@
 mod house;
 
 mod certificates;
+mod dex;
 mod door;
 mod faults;
 mod files;
