@@ -15,6 +15,7 @@ use super::pump::{self, Counts};
 use super::request::Request;
 use super::{Admitted, Caller, Client, Outlet, Sessions};
 use crate::audit::{ConnectionId, Event, SessionId};
+use crate::auth::Method;
 use crate::cluster::{Control, End, Launch, Process, StartError, WindowSize};
 
 impl Sessions {
@@ -216,9 +217,10 @@ impl Sessions {
             let line = "this session's granted time is over: log in again if you need more";
             (duration, Failure::new("duration_over", line))
         });
-        let expiry = caller.identity.valid_until().filter(|_| self.end_at_expiry).map(|until| {
+        let by_certificate = caller.identity.method() == Method::Certificate;
+        let expiry = caller.identity.valid_until().filter(|_| by_certificate && self.end_at_expiry).map(|until| {
             let left = Duration::try_from(Timestamp::now().until(until).unwrap_or_default()).unwrap_or_default();
-            let line = "your login has ended, and this session with it: log in again";
+            let line = "your certificate has ended, and this session with it: get a new one and log in again";
             (left, Failure::new("credential_expired", line))
         });
         let first = [granted, expiry].into_iter().flatten().min_by_key(|(left, _)| *left);
