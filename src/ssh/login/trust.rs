@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::super::stream::Login;
@@ -32,7 +33,7 @@ impl Watch {
             if let Err(refusal) = credentials.verifier.still_believes(&self.identity) {
                 break refusal.code();
             }
-            if !credentials.bindings.still_holds(&self.identity) {
+            if !credentials.bindings.still_holds(&self.identity, Timestamp::now()) {
                 break "binding_revoked";
             }
             tokio::select! {
