@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test needs lint fuzz e2e cluster-up cluster-down bench clean
+.PHONY: help run test needs lint fuzz e2e-login e2e cluster-up cluster-down bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ e2e: needs cluster-up ## The tests again, on the real Kubernetes, with the right
 	export PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig; \
 	$(CARGO) test --locked --test it -- --test-threads=2 --skip faults:: --skip deployed:: --skip playground:: && \
 	$(CARGO) test --locked --test it -- --test-threads=1 faults:: deployed::
+
+DEX := $(CURDIR)/target/dex/dex
+
+e2e-login: ## The device login with a real Dex, built from its Go module; needs Go, a C compiler and curl
+	cd tests/dex && CGO_ENABLED=1 go build -trimpath -o $(DEX) github.com/dexidp/dex/cmd/dex
+	PORTHOLE_TEST_DEX=$(DEX) $(CARGO) test --locked --test it dex::
 
 bench: cluster-up ## Porthole beside kubectl on the real Kubernetes; the table goes to target/bench
 	PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig \

@@ -122,11 +122,13 @@ impl Bindings {
         })
     }
 
-    /// Whether the binding that an identity rests on is still there. Its end by time is `Identity::valid_until`'s.
-    pub fn still_holds(&self, identity: &Identity) -> bool {
+    /// Whether the binding that an identity rests on was not taken back. One that ended by time was not, though it is
+    /// removed as well: it lets nobody in any more, and ends no session.
+    pub fn still_holds(&self, identity: &Identity, now: Timestamp) -> bool {
         match &identity.basis {
             Basis::Binding(binding) => {
-                self.known.find(&binding.fingerprint).is_some_and(|now| now.subject == binding.subject)
+                let same = |known: Arc<Binding>| known.subject == binding.subject;
+                now >= binding.until || self.known.find(&binding.fingerprint).is_some_and(same)
             }
             Basis::Certificate(_) | Basis::Token => true,
         }
@@ -198,5 +200,28 @@ impl Known {
 
     fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+
+    #[tokio::test]
+    async fn a_binding_that_is_taken_back_ends_sessions_and_one_that_ended_does_not() {
+        let known = Arc::<Known>::default();
+        let bindings = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600));
+        let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
+        let later = now.checked_add(Duration::from_secs(3600)).expect("a date");
+        let person = Identity::for_tests("mia", &["developers"]);
+        let bound = bindings.bind(KEY, person, address, now).await.expect("memory keeps it");
+        assert_eq!(bindings.find(KEY, now).expect("bound").subject(), "mia");
+        assert!(bindings.find(KEY, later).is_none(), "its hour is over");
+        assert!(bindings.still_holds(&bound, now));
+        known.is_gone(KEY);
+        assert!(bindings.find(KEY, now).is_none() && !bindings.still_holds(&bound, now));
+        assert!(bindings.still_holds(&bound, later), "it would have ended by then anyway");
     }
 }

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::Identity;
 use super::binding::Bindings;
 use super::certificate::Verifier;
@@ -39,7 +41,7 @@ impl Standing {
             person: "your certificate is no longer believed: get a new one and log in again",
             operator: refusal.to_string(),
         })?;
-        if !self.bindings.still_holds(identity) {
+        if !self.bindings.still_holds(identity, Timestamp::now()) {
             return Err(Withdrawn {
                 code: "binding_revoked",
                 person: "your key no longer stands for you: log in again",

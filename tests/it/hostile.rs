@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use russh::client::{AuthResult, Config, Handle, Handler};
+use russh::client::{AuthResult, Config, Handle, Handler, KeyboardInteractiveAuthResponse};
 use russh::keys::{Certificate, PrivateKey};
 use russh::{ChannelMsg, client};
 
@@ -39,7 +39,19 @@ impl Raw {
         matches!(answer, Ok(AuthResult::Success))
     }
 
-    fn log_in(&mut self, house: &House, user: &str) -> bool {
+    /// Asks to log in by keyboard-interactive: whether the server asks something in return.
+    pub fn ask_interactively(&mut self, user: &str) -> bool {
+        let answer = self.runtime.block_on(self.handle.authenticate_keyboard_interactive_start(user, None));
+        matches!(answer, Ok(KeyboardInteractiveAuthResponse::InfoRequest { .. }))
+    }
+
+    /// Answers what was asked, or was not: whether that let somebody in.
+    pub fn answer(&mut self, responses: Vec<String>) -> bool {
+        let answer = self.runtime.block_on(self.handle.authenticate_keyboard_interactive_respond(responses));
+        matches!(answer, Ok(KeyboardInteractiveAuthResponse::Success))
+    }
+
+    pub fn log_in(&mut self, house: &House, user: &str) -> bool {
         let read = |name: &str| std::fs::read_to_string(house.file(name)).expect("the house has it");
         self.log_in_as(user, &read("id_ed25519"), &read("id_ed25519-cert.pub"))
     }

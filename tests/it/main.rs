@@ -6,6 +6,8 @@ mod house;
 
 mod certificates;
 mod deployed;
+mod device;
+mod dex;
 mod door;
 mod faults;
 mod files;
@@ -16,6 +18,7 @@ mod issuer;
 mod lifecycle;
 mod login;
 mod playground;
+mod provider;
 mod reference;
 mod refusals;
 mod registry;

@@ -50,10 +50,9 @@ impl Gatekeeper {
     pub async fn keyboard_interactive(&mut self, user: &str, response: Option<Response<'_>>) -> Result<Welcome, Auth> {
         self.user = user.to_owned();
         self.settle().await;
-        let Some(mut response) = response else { return Err(self.begin(user).await) };
         // No question is ever asked, so every answer is one too many, however many there are.
-        let unasked = response.next().is_some();
-        drop(response);
+        let unasked = response.map(|mut response| response.next().is_some());
+        let Some(unasked) = unasked else { return Err(self.begin(user).await) };
         match std::mem::replace(&mut self.device, Stage::Over) {
             Stage::Asked { .. } if unasked => Err(self.give_up(user, DeviceRefusal::Unasked).await),
             Stage::Asked { user: begun, .. } if begun != user => {

@@ -1,0 +1,345 @@
+//! The device login, with a provider that misbehaves: what the person reads, what the audit trail says, and who gets in.
+
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+
+use crate::hostile::Raw;
+use crate::house::{House, Plan, cluster, finish, text};
+use crate::provider::{Answer, DEVICE, KEYS, Provider, TOKEN, encode};
+
+/// A house whose people log in with this provider.
+fn house(provider: &Provider, more: &str) -> House {
+    let url = &provider.url;
+    let config = format!(
+        "[issuers.test]\nurl = \"{url}\"\naudiences = [\"porthole\"]\njwks-refresh-pause = \"0s\"\n\
+         [device]\nissuer = \"test\"\n{more}"
+    );
+    House::build(Plan { config, ..Plan::default() })
+}
+
+/// `ssh` as a person has it, with a bare key and without a terminal.
+fn ssh(house: &House, place: &str, command: &str) -> Command {
+    let mut client = house.client("ssh");
+    for option in ["CertificateFile=none", "LogLevel=INFO", "BatchMode=no"] {
+        client.arg("-o").arg(option);
+    }
+    client.arg(format!("{place}@porthole")).arg(command);
+    client
+}
+
+fn begin(house: &House, place: &str, command: &str) -> Child {
+    ssh(house, place, command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ssh is installed")
+}
+
+fn begun(event: &Value) -> bool {
+    event["event"] == "login_pending" && event["code"] == "device_started"
+}
+
+/// Logs in as `token` says.
+fn log_in(house: &House, provider: &Provider, token: &str) -> Output {
+    provider.approve(token);
+    let output = finish(&mut ssh(house, "demo.web", "echo in"));
+    provider.pending();
+    output
+}
+
+fn bare(house: &House) {
+    // Else `ssh` takes the certificate that lies beside the key.
+    fs::remove_file(house.file("id_ed25519-cert.pub")).expect("the house has it");
+}
+
+#[test]
+fn a_person_approves_once_and_the_key_is_silent_from_then_on() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    bare(&house);
+    let client = begin(&house, "demo.web", "echo in");
+    let pending = house.await_audit("pending login", begun);
+    provider.approve(&provider.token(|_, _| {}));
+    let output = client.wait_with_output().expect("a child of ours");
+    let said = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "in\n", "{said}");
+    let fingerprint = pending["detail"].as_str().expect("the key was proved first");
+    for word in ["demo.web", "127.0.0.1", "WDJB-MJHT", &format!("{}/device?user_code=", provider.url), fingerprint] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let accepted = house.await_audit("login", |event| event["event"] == "login_accepted");
+    assert_eq!((&accepted["method"], &accepted["subject"]), (&json!("device"), &json!("mia")));
+
+    let codes = provider.asked(DEVICE);
+    let script = finish(house.client("ssh").args(["-o", "LogLevel=INFO", "demo.web@porthole", "echo again"]));
+    assert_eq!((text(&script.stdout), text(&script.stderr)), ("again\n".to_owned(), String::new()));
+    fs::write(house.file("notes.txt"), "copied\n").expect("writable");
+    let copied = finish(house.client("scp").arg(house.file("notes.txt")).arg("demo.web@porthole:/tmp/login-notes.txt"));
+    assert!(copied.status.success() && copied.stderr.is_empty(), "{copied:?}");
+    house.await_audit("silent login", |event| event["method"] == "bound-key" && event["subject"] == "mia");
+    assert_eq!(provider.asked(DEVICE), codes, "nobody was asked again");
+}
+
+#[test]
+fn a_binding_that_has_ended_asks_again() {
+    let provider = Provider::start();
+    let house = house(&provider, "binding-lifetime = \"0s\"\n");
+    bare(&house);
+    let token = provider.token(|_, _| {});
+    for _ in 0..2 {
+        let output = log_in(&house, &provider, &token);
+        assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+    }
+    assert_eq!(provider.asked(DEVICE), 2);
+}
+
+#[test]
+fn each_end_of_a_device_login_has_its_own_line_and_its_own_code() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    bare(&house);
+    let raw = |status, bytes: &[u8]| Answer::Raw(status, bytes.to_vec());
+    let table: [(&'static str, Answer, &str, &str); 8] = [
+        (TOKEN, Answer::Json(400, json!({ "error": "access_denied" })), "device_denied", "was denied"),
+        (TOKEN, Answer::Json(400, json!({ "error": "expired_token" })), "device_expired", "nobody approved"),
+        (TOKEN, raw(200, b"<html>garbage"), "device_provider_broken", "does not work"),
+        (
+            TOKEN,
+            Answer::Json(200, json!({ "access_token": "a", "token_type": "bearer" })),
+            "device_no_token",
+            "does not",
+        ),
+        (TOKEN, Answer::Json(400, json!({ "error": "invalid_client" })), "device_client_refused", "does not work"),
+        (DEVICE, raw(500, b"down"), "device_provider_unavailable", "does not answer"),
+        (DEVICE, raw(200, &vec![b' '; 1 << 20]), "device_provider_unavailable", "does not answer"),
+        (DEVICE, raw(200, b"nonsense"), "device_provider_broken", "does not work"),
+    ];
+    for (path, answer, code, line) in table {
+        provider.answer(path, answer);
+        let output = finish(&mut ssh(&house, "demo.web", "echo in"));
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(255), String::new()), "{code}");
+        let said = text(&output.stderr);
+        assert!(said.lines().any(|said| said.starts_with("porthole: ") && said.contains(line)), "{code}: {said}");
+        let refused = house.await_audit("refusal", |event| event["event"] == "login_refused");
+        assert_eq!(refused["code"], code, "{refused}");
+        provider.answer(path, Answer::Well);
+        provider.pending();
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
+    }
+    assert!(!house.log().contains("panicked"), "{}", house.log());
+}
+
+#[test]
+fn a_provider_that_asks_for_patience_gets_it_and_the_person_reads_so() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    bare(&house);
+    provider.error("slow_down");
+    let client = begin(&house, "demo.web", "echo in");
+    house.await_audit("slow down", |event| event["code"] == "device_slow_down");
+    provider.approve(&provider.token(|_, _| {}));
+    let output = client.wait_with_output().expect("a child of ours");
+    assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("asks for patience"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn polling_ends_when_the_client_leaves() {
+    let provider = Provider::start();
+    let house = house(&provider, "max-pending-per-address = 1\n");
+    bare(&house);
+    let mut client = begin(&house, "demo.web", "echo in");
+    house.await_audit("pending login", begun);
+    let refused = finish(&mut ssh(&house, "demo.web", "echo in"));
+    assert!(text(&refused.stderr).contains("too many logins wait at your address"), "{}", text(&refused.stderr));
+    house.await_audit("refusal", |event| event["code"] == "device_too_many_here");
+    client.kill().expect("a child of ours");
+    client.wait().expect("a child of ours");
+    house.await_audit("end", |event| event["code"] == "device_client_left");
+    // The place came free with the polling.
+    let output = log_in(&house, &provider, &provider.token(|_, _| {}));
+    assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_client_that_cannot_be_asked_fails_at_once_with_a_line() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    bare(&house);
+    let began = std::time::Instant::now();
+    let batch = finish(house.client("ssh").args(["-o", "LogLevel=INFO", "demo.web@porthole", "true"]));
+    assert!(began.elapsed().as_secs_f64() < 2.0, "it took {:?}", began.elapsed());
+    assert_eq!(batch.status.code(), Some(255));
+    assert!(text(&batch.stderr).contains("log in once with plain ssh"), "{}", text(&batch.stderr));
+    house.await_audit("refusal", |event| event["code"] == "device_not_tried");
+}
+
+#[test]
+fn answers_that_nobody_asked_for_let_nobody_in_and_stop_nobody() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    // One, thousands, large ones, and then once more after the end.
+    for responses in [vec![String::new()], vec!["x".to_owned(); 20_000], vec!["x".repeat(100_000)]] {
+        let mut client = Raw::connect(house.port);
+        assert!(client.ask_interactively("demo.web"), "the link comes first");
+        assert!(!client.answer(responses.clone()));
+        house.await_audit("refusal", |event| event["code"] == "device_unasked_answer");
+        assert!(!client.answer(responses));
+        assert!(!client.ask_interactively("demo.web"), "one code a connection");
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
+    }
+    assert_eq!(provider.asked(DEVICE), 3);
+    assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3));
+    assert!(!house.log().contains("panicked"), "{}", house.log());
+}
+
+#[test]
+fn whoever_has_a_certificate_gets_in_while_strangers_wait() {
+    let provider = Provider::start();
+    let house = house(&provider, "max-pending = 5\n");
+    let mut waiting: Vec<_> = (0..20).map(|_| Raw::connect(house.port)).collect();
+    for client in &mut waiting {
+        client.ask_interactively("demo.web");
+    }
+    assert_eq!(provider.asked(DEVICE), 5, "the provider is asked for no more codes than may wait");
+    let began = std::time::Instant::now();
+    assert!(Raw::connect(house.port).log_in(&house, "demo.web"));
+    assert!(began.elapsed().as_secs_f64() < 1.0, "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn every_forged_token_is_refused_for_its_own_reason() {
+    let provider = Provider::start();
+    let house = house(&provider, "");
+    bare(&house);
+    let other = Provider::start();
+    let good = provider.token(|_, _| {});
+    let (message, signature) = good.rsplit_once('.').expect("three parts");
+    let header = message.split_once('.').expect("two parts").0;
+    let tampered = {
+        let mut claims = provider.claims();
+        claims["groups"] = json!(["admins"]);
+        format!("{header}.{}.{signature}", encode(&claims))
+    };
+    let none = {
+        let claims = provider.claims();
+        format!("{}.{}.", encode(&json!({ "alg": "none" })), encode(&claims))
+    };
+    let symmetric = {
+        let message = format!("{}.{}", encode(&json!({ "alg": "HS256", "kid": "first" })), encode(&provider.claims()));
+        let key = EncodingKey::from_secret(provider.public().to_string().as_bytes());
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("it signs");
+        format!("{message}.{signature}")
+    };
+    let at = |seconds: i64| json!(provider.claims()["iat"].as_i64().expect("a date") + seconds);
+    let claim = |name: &str, value: Value| provider.token(|_, claims| claims[name] = value);
+    let table = [
+        ("token_algorithm", none),
+        ("token_algorithm", symmetric),
+        ("token_algorithm", provider.token(|header, _| header["alg"] = json!("RS256"))),
+        ("token_issuer", claim("iss", json!("https://elsewhere.example.com"))),
+        ("token_signature", other.token(|_, claims| claims["iss"] = json!(provider.url))),
+        ("token_signature", tampered),
+        ("token_audience", claim("aud", json!("another"))),
+        ("token_audience", claim("aud", json!([]))),
+        ("token_authorized_party", claim("azp", json!("another"))),
+        ("token_authorized_party", claim("aud", json!(["porthole", "another"]))),
+        ("token_expired", claim("exp", at(-120))),
+        ("token_not_yet_valid", claim("nbf", at(120))),
+        ("token_not_yet_valid", claim("iat", at(120))),
+        ("token_claims", claim("exp", json!("tomorrow"))),
+        ("token_claims", claim("nbf", json!({}))),
+        ("token_claims", claim("exp", Value::Null)),
+        ("token_claims", claim("sub", json!(""))),
+        ("token_claims", claim("groups", json!(["a", 1]))),
+        ("token_unknown_key", provider.token(|header, _| header["kid"] = json!("nobody's"))),
+        ("token_malformed", provider.token(|header, _| header["crit"] = json!(["x"]))),
+        ("token_malformed", "a.b.c".to_owned()),
+        ("token_too_large", claim("name", json!("x".repeat(20_000)))),
+    ];
+    for (code, token) in table {
+        let output = log_in(&house, &provider, &token);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(255), String::new()), "{code}");
+        let refused = house.await_audit("refusal", |event| event["event"] == "login_refused");
+        assert_eq!(refused["code"], code, "{refused}");
+        let signature = token.rsplit('.').next().unwrap_or_default();
+        let trail = fs::read_to_string(house.file("audit.jsonl")).expect("there");
+        assert!(signature.len() < 8 || !trail.contains(signature) && !house.log().contains(signature), "{code}");
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
+    }
+    // A clock that is a minute off, either way, is none of these.
+    assert_eq!(
+        text(
+            &log_in(
+                &house,
+                &provider,
+                &provider.token(|_, claims| {
+                    claims["iat"] = at(50);
+                    claims["exp"] = at(100);
+                })
+            )
+            .stdout
+        ),
+        "in\n"
+    );
+}
+
+#[test]
+fn a_rotated_key_is_learnt_and_the_old_one_believed_no_more() {
+    let provider = Provider::start();
+    let house = house(&provider, "binding-lifetime = \"0s\"\n");
+    bare(&house);
+    let before = provider.token(|_, _| {});
+    assert_eq!(text(&log_in(&house, &provider, &before).stdout), "in\n");
+    provider.rotate("second");
+    assert_eq!(text(&log_in(&house, &provider, &provider.token(|_, _| {})).stdout), "in\n");
+    assert_eq!(log_in(&house, &provider, &before).status.code(), Some(255));
+    house.await_audit("refusal", |event| event["code"] == "token_retired_key");
+    // Keys that cannot be asked for leave those known in force.
+    provider.answer(KEYS, Answer::Raw(500, Vec::new()));
+    assert_eq!(text(&log_in(&house, &provider, &provider.token(|_, _| {})).stdout), "in\n");
+}
+
+#[test]
+fn what_is_taken_back_ends_its_sessions_and_asks_again() {
+    let provider = Provider::start();
+    // In a real cluster there is a right to it in Porthole's own namespace alone.
+    let namespace = if cluster().real { "porthole" } else { "demo" };
+    let house = house(&provider, &format!("bindings = \"cluster\"\nbindings-namespace = \"{namespace}\"\n"));
+    bare(&house);
+    let output = log_in(&house, &provider, &provider.token(|_, _| {}));
+    assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+    let client = begin(&house, "demo.web", "echo up; sleep 600");
+    house.await_audit("process", |event| {
+        event["event"] == "process_started" && event["program"] == "echo up; sleep 600"
+    });
+    let revoked = finish(
+        Command::new(env!("CARGO_BIN_EXE_porthole"))
+            .args(["revoke", "--subject", "mia", "--config"])
+            .arg(house.file("porthole.toml")),
+    );
+    assert!(revoked.status.success() && text(&revoked.stdout).contains("SHA256:"), "{revoked:?}");
+    let ended = client.wait_with_output().expect("a child of ours");
+    assert_eq!(ended.status.code(), Some(254), "{ended:?}");
+    assert!(text(&ended.stderr).contains("your login was taken back"), "{}", text(&ended.stderr));
+    house.await_audit("revocation", |event| event["event"] == "login_revoked" && event["code"] == "binding_revoked");
+    let asked = provider.asked(DEVICE);
+    assert_eq!(text(&log_in(&house, &provider, &provider.token(|_, _| {})).stdout), "in\n");
+    assert_eq!(provider.asked(DEVICE), asked + 1);
+}
+
+#[test]
+fn a_revoked_certificate_ends_its_open_session() {
+    let house = House::build(Plan {
+        config: "[certificate]\nrevoked-file = \"revoked.txt\"\n".to_owned(),
+        before: Some(Box::new(|folder| fs::write(folder.join("revoked.txt"), "# none\n").expect("writable"))),
+        ..Plan::default()
+    });
+    let mut client = house.client("ssh");
+    let client = client.args(["demo.web@porthole", "echo up; sleep 600"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let client = client.spawn().expect("ssh is installed");
+    house.await_audit("process", |event| event["event"] == "process_started");
+    house.change("revoked.txt", "id: dev\n");
+    let ended = client.wait_with_output().expect("a child of ours");
+    assert_eq!(ended.status.code(), Some(254), "{ended:?}");
+    house.await_audit("revocation", |event| event["code"] == "certificate_revoked");
+}
