@@ -22,5 +22,6 @@ mod provider;
 mod reference;
 mod refusals;
 mod registry;
+mod step_ca;
 mod terminal;
 mod tidy;
