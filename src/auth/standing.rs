@@ -44,7 +44,7 @@ impl Standing {
         if !self.bindings.still_holds(identity, Timestamp::now()) {
             return Err(Withdrawn {
                 code: "binding_revoked",
-                person: "your key no longer stands for you: log in again",
+                person: "your login was taken back, and this session with it: log in again",
                 operator: format!("{} is no longer bound", identity.credential()),
             });
         }
