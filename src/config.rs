@@ -26,6 +26,9 @@ pub use profile::{Preset, Profile};
 /// How far an issued certificate is dated back, so that a server whose clock is late believes it at once.
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(60);
 
+/// Less than this is no time in which anything on a network could happen.
+const DURATION_MIN: Duration = Duration::from_secs(1);
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -343,8 +346,20 @@ impl Config {
             ("ssh.max-channels-per-connection", self.ssh.max_channels_per_connection),
             ("ssh.max-channels-per-person", self.ssh.max_channels_per_person),
         ];
-        match counts.into_iter().find(|(_, count)| *count == 0) {
-            Some((key, _)) => Err((key, "is 0, so nobody could log in: use 1 or more".into())),
+        if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err((key, "is 0, so nobody could log in: use 1 or more".into()));
+        }
+        let durations = [
+            ("ssh.login-deadline", self.ssh.login_deadline, "nobody could log in in time"),
+            ("ssh.keepalive-interval", self.ssh.keepalive_interval, "every connection would count as gone at once"),
+            ("ssh.rekey-interval", self.ssh.rekey_interval, "keys would be exchanged without end"),
+            ("authorize.deadline", self.authorize.deadline, "every answer would be late, and so a no"),
+            ("cluster.connect-timeout", self.cluster.connect_timeout, "the api server could not be reached in time"),
+            ("cluster.request-timeout", self.cluster.request_timeout, "no request could be answered in time"),
+            ("session.start-deadline", self.session.start_deadline, "no container could start in time"),
+        ];
+        match durations.into_iter().find(|(_, duration, _)| *duration < DURATION_MIN) {
+            Some((key, _, why)) => Err((key, format!("is too short, so {why}: use 1s or more"))),
             None => Ok(()),
         }
     }
@@ -367,3 +382,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,40 @@
 //! Files that are re-read when they change: trusted CAs, revocation lists, policies.
 //!
 //! The new value is swapped in whole, and only if it loads: a broken file keeps the last good value and says so,
-//! since half a policy is worse than yesterday's. The folder is watched rather than the file, because a mounted
-//! ConfigMap or Secret changes by swapping the `..data` link beside it.
+//! since half a policy is worse than yesterday's. Folders are watched rather than files, because an editor puts a new
+//! file in the old one's place; and each folder in which a link on the way stands, since the file's own folder may
+//! never change: a mounted ConfigMap or Secret changes by swapping its `..data` link, others by what they link to.
+
+mod trail;
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use trail::Trail;
+
+/// Links that change while they are followed are followed again, this often; the next event brings the rest.
+const ROUNDS_MAX: usize = 8;
 
 /// A value loaded from files, kept up to date.
 pub struct Watched<T> {
     value: Arc<ArcSwap<T>>,
     changes: watch::Receiver<u64>,
     /// Watching ends when this is dropped.
-    _watcher: RecommendedWatcher,
+    _reader: AbortOnDropHandle<()>,
+}
+
+/// The watches of all that lies on the way to some files.
+struct Watches {
+    paths: Vec<PathBuf>,
+    watcher: RecommendedWatcher,
+    /// What is watched now; events are held against it.
+    trail: Arc<ArcSwap<Trail>>,
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
@@ -32,24 +48,16 @@ impl<T: Send + Sync + 'static> Watched<T> {
         load: impl Fn() -> Result<T, E> + Send + 'static,
     ) -> Result<Watched<T>, E> {
         // The watch begins before the first load, so that no change falls between them.
-        let (changed, mut pending) = watch::channel(());
-        let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Events that were missed may have been ours.
-            if event.is_ok_and(|event| !concerns(&event, &names)) {
-                return;
-            }
-            changed.send_replace(());
-        })?;
-        for folder in paths.iter().map(|path| folder_of(path)).collect::<BTreeSet<_>>() {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        }
+        let (mut watches, mut pending) = Watches::new(paths)?;
+        watches.follow()?;
         let value = Arc::new(ArcSwap::from_pointee(load()?));
         let (tell, changes) = watch::channel(0);
         let swapped = Arc::clone(&value);
-        tokio::spawn(async move {
-            // Ends when the watcher is dropped.
+        let reader = async move {
             while pending.changed().await.is_ok() {
+                if let Err(error) = watches.follow() {
+                    tracing::error!(what, %error, "cannot watch the whole way to the file: a change may be missed");
+                }
                 match load() {
                     Ok(new) => {
                         swapped.store(Arc::new(new));
@@ -59,8 +67,8 @@ impl<T: Send + Sync + 'static> Watched<T> {
                     Err(error) => tracing::error!(what, %error, "cannot re-read, the last good one stays in force"),
                 }
             }
-        });
-        Ok(Watched { value, changes, _watcher: watcher })
+        };
+        Ok(Watched { value, changes, _reader: AbortOnDropHandle::new(tokio::spawn(reader)) })
     }
 
     /// The value as it is now.
@@ -74,20 +82,46 @@ impl<T: Send + Sync + 'static> Watched<T> {
     }
 }
 
-/// Whether an event in the folder may have changed one of the files of these names.
-fn concerns(event: &notify::Event, names: &[OsString]) -> bool {
-    let ours = |path: &PathBuf| {
-        // Kubernetes swaps `..data`, to which the names are links.
-        path.file_name()
-            .is_some_and(|name| names.iter().any(|ours| ours == name) || name.as_encoded_bytes().starts_with(b".."))
-    };
-    // A read is no change, and answering it would make our own load trigger the next one.
-    !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(ours))
+impl Watches {
+    /// Watches nothing yet. The receiver is told of each event that concerns the files.
+    fn new(paths: &[PathBuf]) -> notify::Result<(Watches, watch::Receiver<()>)> {
+        let (changed, pending) = watch::channel(());
+        let trail = Arc::new(ArcSwap::from_pointee(Trail::default()));
+        let known = Arc::clone(&trail);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Events that were missed may have been ours.
+            if event.is_ok_and(|event| !concerns(&event, &known.load())) {
+                return;
+            }
+            changed.send_replace(());
+        })?;
+        Ok((Watches { paths: paths.to_vec(), watcher, trail }, pending))
+    }
+
+    /// Watches the way as it is now.
+    fn follow(&mut self) -> notify::Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            let now = Trail::of(&self.paths).map_err(notify::Error::io)?;
+            let before = self.trail.swap(Arc::new(now.clone()));
+            for gone in before.folders.difference(&now.folders) {
+                // The watch of a folder that was deleted has ended with it.
+                let _ = self.watcher.unwatch(gone);
+            }
+            // Those that are watched already too: one may have been replaced by another of its name.
+            for folder in &now.folders {
+                self.watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            }
+            if *before == now {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
+/// Whether an event may have changed one of the files, or the way there.
+fn concerns(event: &notify::Event, trail: &Trail) -> bool {
+    let known = |among: &BTreeSet<PathBuf>| event.paths.iter().any(|path| among.contains(path));
+    // A read is no change, and answering it would make our own load trigger the next one.
+    !event.kind.is_access() && (event.paths.is_empty() || known(&trail.entries) || known(&trail.folders))
 }

@@ -316,6 +316,23 @@ asked: alice (groups: payments-dev), shell in payments.web-1+app~general, from 1
     }
 
     #[test]
+    fn the_examples_wildcards_open_nothing_beside_what_they_show() {
+        let asked = |command: &str| {
+            check(&Question {
+                action: "exec".to_owned(),
+                command: Some(command.to_owned()),
+                groups: vec!["platform".to_owned()],
+                source_ip: Some("192.0.2.7".to_owned()),
+                ..question()
+            })
+        };
+        assert_eq!(asked("ls -l /var/log/app.log").code, 0);
+        for command in ["ls -l /var/log/../../etc/shadow", "ls -l /var/log/x /root/.ssh", "PATH=/var/log df"] {
+            assert_eq!(asked(command).code, 1, "{}", asked(command).text);
+        }
+    }
+
+    #[test]
     fn json_has_the_answer_the_question_and_each_rule() {
         let forward = Question {
             action: "forward".to_owned(),

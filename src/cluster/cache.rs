@@ -33,7 +33,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// A namespace and a name in it.
 type Key = (String, String);
 
-/// The kept state.
+/// The kept state; nothing of it is known to begin with.
+#[derive(Default)]
 pub(super) struct Cache {
     pub pods: Kept<Key, Arc<PodState>>,
     pub namespaces: Kept<String, BTreeMap<String, String>>,
@@ -79,16 +80,7 @@ pub(super) struct Follow {
 impl Cache {
     /// Starts the watches, and returns when each has listed what is there.
     pub async fn fill(client: &Client, deadline: Duration) -> Result<Arc<Cache>, ConnectError> {
-        let cache = Arc::new(Cache {
-            pods: Kept::new(),
-            namespaces: Kept::new(),
-            services: Kept::new(),
-            replica_sets: Kept::new(),
-            jobs: Kept::new(),
-            followed: Arc::default(),
-            stop: CancellationToken::new(),
-            watches: TaskTracker::new(),
-        });
+        let cache = Arc::new(Cache::default());
         cache.watch_pods(client);
         cache.watch(
             client,
@@ -210,12 +202,14 @@ impl Cache {
     }
 }
 
-impl<K: Eq + Hash, V> Kept<K, V> {
-    fn new() -> Kept<K, V> {
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Kept<K, V> {
         let trouble = watch::channel(Some("it has not answered yet".to_owned())).0;
         Kept { objects: RwLock::default(), trouble }
     }
+}
 
+impl<K: Eq + Hash, V> Kept<K, V> {
     pub fn get(&self, key: &K) -> Option<V>
     where
         V: Clone,
@@ -246,7 +240,7 @@ impl<K: Eq + Hash, V> Kept<K, V> {
         self.trouble.send_replace(trouble);
     }
 
-    fn replace(&self, objects: HashMap<K, V>) {
+    pub fn replace(&self, objects: HashMap<K, V>) {
         *self.objects.write().unwrap_or_else(PoisonError::into_inner) = objects;
         self.trouble_is(None);
     }

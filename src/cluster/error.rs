@@ -26,6 +26,9 @@ pub struct ConnectError {
 pub enum ResolveError {
     #[error("no pod, workload or service {name} in namespace {namespace}")]
     NotFound { namespace: String, name: String },
+    /// The pod has been told of, and its namespace not yet, or no more.
+    #[error("nothing is known of namespace {namespace}, so no rule on its labels can be asked for pod {pod}")]
+    NamespaceUnknown { namespace: String, pod: String },
 }
 
 /// The process could not be started.
@@ -67,12 +70,13 @@ impl ResolveError {
     pub fn code(&self) -> &'static str {
         match self {
             ResolveError::NotFound { .. } => "not_found",
+            ResolveError::NamespaceUnknown { .. } => "namespace_unknown",
         }
     }
 
     pub fn person(&self) -> String {
         match self {
-            ResolveError::NotFound { .. } => NOT_OPEN.to_owned(),
+            ResolveError::NotFound { .. } | ResolveError::NamespaceUnknown { .. } => NOT_OPEN.to_owned(),
         }
     }
 }

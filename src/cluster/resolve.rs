@@ -2,7 +2,8 @@
 //!
 //! Guards: what a person may learn of a place they may not enter. A name either means a place, or there is none; that a
 //! place cannot be entered just now (no pod is ready, no such container) is noted on the `Target` and said only once there
-//! is a `Grant` for it.
+//! is a `Grant` for it. And what is not known of a place counts as a no: a namespace whose labels have not been told is
+//! no namespace without labels, which a deny by label would pass over.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -112,13 +113,16 @@ pub(super) fn resolve(cache: &Cache, name: &TargetName, subject: &str) -> Result
             }
         }
     };
+    let namespace_labels = cache.namespaces.get(&pod.namespace);
+    let namespace_labels = namespace_labels
+        .ok_or_else(|| ResolveError::NamespaceUnknown { namespace: pod.namespace.clone(), pod: pod.name.clone() })?;
     let container = match name.container() {
         Some(container) => container.to_owned(),
         None => default_container(&pod),
     };
     let obstacle = obstacle.or_else(|| no_entry(&pod)).or_else(|| no_container(&pod, name.container()));
     Ok(Target {
-        namespace_labels: cache.namespaces.get(&pod.namespace).unwrap_or_default(),
+        namespace_labels,
         workload: top(cache, &pod).map(|Owner { kind, name }| format!("{kind}/{name}")),
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
@@ -242,5 +246,29 @@ impl Target {
             container: container.to_owned(),
             obstacle: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::LoginName;
+
+    /// A deny by namespace label was passed over where the pod was known before its namespace.
+    #[test]
+    fn a_place_whose_namespace_is_unknown_is_none() {
+        let cache = Cache::default();
+        let pod = serde_json::json!({
+            "metadata": { "name": "web", "namespace": "demo", "uid": "1" },
+            "spec": { "containers": [{ "name": "web" }] },
+        });
+        let pod = PodState::read(&serde_json::from_value(pod).unwrap()).unwrap();
+        cache.pods.replace([(("demo".to_owned(), "web".to_owned()), Arc::new(pod))].into());
+        let Ok(LoginName::Place(name)) = LoginName::parse("demo.web") else { panic!("a place") };
+        let unknown = resolve(&cache, &name, "alice").unwrap_err();
+        assert_eq!((unknown.code(), unknown.person().as_str()), ("namespace_unknown", crate::authorize::NOT_OPEN));
+        let labels = BTreeMap::from([("frozen".to_owned(), "true".to_owned())]);
+        cache.namespaces.replace([("demo".to_owned(), labels.clone())].into());
+        assert_eq!(resolve(&cache, &name, "alice").unwrap().namespace_labels(), &labels);
     }
 }

@@ -4,9 +4,10 @@
 //! IPv6 host stands in brackets. A destination is compared as the client wrote it, and no name is looked up: who may
 //! write `db.internal` is not thereby allowed its address, nor the other way round.
 //!
-//! `localhost` is the pod itself, however that is spelled: for `forward` also by a loopback address, by one of the
-//! pod's own addresses, or by `0.0.0.0`, which Linux dials as itself. For `listen` it is the loopback only, since a
-//! listener on another address is open to the network.
+//! The pod itself has many names and is one thing: `localhost`, a loopback address, and for `forward` one of the pod's
+//! own addresses, or `0.0.0.0`, which Linux dials as itself. A pattern that fits one of them fits them all, or a deny on
+//! `local*` would be passed by `127.0.0.1`. For `listen` it is the loopback only, since a listener on another address
+//! is open to the network.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -41,23 +42,34 @@ impl DestinationPattern {
 impl Host {
     fn fits(&self, host: &str, query: &Query) -> bool {
         let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+        let itself = address.map_or_else(|| is_localhost_by_name(host), |address| is_localhost(address, query));
+        self.fits_written(host, address) || (itself && self.fits_itself(query))
+    }
+
+    /// Whether the host fits as it stands there.
+    fn fits_written(&self, host: &str, address: Option<IpAddr>) -> bool {
         match (self, address) {
             (Host::Any, _) => true,
-            (Host::Localhost, Some(address)) => is_localhost(address, query),
-            (Host::Localhost, None) => is_localhost_by_name(host),
+            (Host::Localhost, _) | (Host::Network(_), None) => false,
             (Host::Network(network), Some(address)) => network.contains(address),
-            (Host::Network(network), None) => {
-                is_localhost_by_name(host)
-                    && (network.contains(Ipv4Addr::LOCALHOST.into()) || network.contains(Ipv6Addr::LOCALHOST.into()))
-            }
             (Host::Name(glob), Some(address)) => glob.fits(&address.to_string()),
             (Host::Name(glob), None) => glob.fits(&without_root(host).to_ascii_lowercase()),
         }
     }
+
+    /// Whether the pod itself fits, by any of its names.
+    fn fits_itself(&self, query: &Query) -> bool {
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+        let own = query.target.pod_ips.iter().filter(|_| query.action == ActionKind::Forward);
+        matches!(self, Host::Localhost)
+            || self.fits_written("localhost", None)
+            || own.chain(&loopback).any(|address| self.fits_written("", Some(address.to_canonical())))
+    }
 }
 
 fn is_localhost(address: IpAddr, query: &Query) -> bool {
-    let dials_itself = || address.is_unspecified() || query.target.pod_ips.contains(&address);
+    let own = || query.target.pod_ips.iter().any(|own| own.to_canonical() == address);
+    let dials_itself = || address.is_unspecified() || own();
     address.is_loopback() || (query.action == ActionKind::Forward && dials_itself())
 }
 
@@ -166,6 +178,22 @@ mod tests {
             ("localhost:80", Forward, "10.1.2.4", 80, false),
             ("127.0.0.1:80", Forward, "localhost", 80, true),
             ("[::1]:80", Forward, "localhost", 80, true),
+            // A deny on one of its names was passed by another.
+            ("local*:80", Forward, "127.0.0.1", 80, true),
+            ("local*:80", Forward, "::1", 80, true),
+            ("local*:80", Forward, "10.1.2.3", 80, true),
+            ("local*:80", Forward, "0.0.0.0", 80, true),
+            ("local*:80", Forward, "10.1.2.4", 80, false),
+            ("127.*:80", Forward, "localhost", 80, true),
+            ("127.*:80", Forward, "10.1.2.3", 80, true),
+            ("10.1.2.3:80", Forward, "localhost", 80, true),
+            ("10.1.2.3:80", Forward, "::1", 80, true),
+            ("10.1.2.0/24:80", Forward, "127.0.0.1", 80, true),
+            ("10.1.3.0/24:80", Forward, "127.0.0.1", 80, false),
+            ("db*:80", Forward, "localhost", 80, false),
+            ("local*:80", Listen, "127.0.0.1", 80, true),
+            ("10.1.2.3:80", Listen, "localhost", 80, false),
+            ("10.1.2.3:80", Listen, "10.1.2.3", 80, true),
             // A listener on another address than the loopback is open to the network.
             ("localhost:80", Listen, "localhost", 80, true),
             ("localhost:80", Listen, "127.0.0.1", 80, true),

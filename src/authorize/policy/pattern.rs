@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -233,7 +233,7 @@ impl fmt::Display for WorkloadGlob {
 pub(super) struct Network(IpNet);
 
 impl Network {
-    /// An IPv4 address in IPv6's clothes (`::ffff:10.0.0.1`) counts as the IPv4 address that it is.
+    /// An IPv4 address in IPv6's clothes (`::ffff:10.0.0.1`) counts as the IPv4 address that it is, and such a network too.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -257,9 +257,16 @@ impl FromStr for Network {
             Some(net) if net.addr() != net.network() => {
                 Err(format!("`{text}` has bits beyond its prefix: write `{}`", net.trunc()))
             }
-            Some(net) => Ok(Network(net)),
+            Some(net) => Ok(Network(canonical(net))),
         }
     }
+}
+
+/// Addresses are compared as IPv4 wherever they are, so an IPv4-mapped network must be too (RFC 4291 section 2.5.5.2).
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for Network {
@@ -267,6 +274,29 @@ impl fmt::Display for Network {
         match self.0.prefix_len() == self.0.max_prefix_len() {
             true => self.0.addr().fmt(f),
             false => self.0.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deny from `::ffff:127.0.0.0/104` fitted nobody.
+    #[test]
+    fn a_network_holds_its_addresses_however_either_is_written() {
+        for (network, address, inside) in [
+            ("::ffff:127.0.0.0/104", "127.0.0.1", true),
+            ("::ffff:127.0.0.0/104", "::ffff:127.0.0.1", true),
+            ("::ffff:127.0.0.0/104", "128.0.0.1", false),
+            ("::ffff:0.0.0.0/96", "192.0.2.1", true),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("127.0.0.0/8", "::ffff:127.0.0.1", true),
+            ("2001:db8::/32", "2001:db8::1", true),
+            ("::/0", "2001:db8::1", true),
+        ] {
+            let parsed: Network = network.parse().unwrap();
+            assert_eq!(parsed.contains(address.parse().unwrap()), inside, "{address} in {network}");
         }
     }
 }

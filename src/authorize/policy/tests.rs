@@ -564,6 +564,49 @@ async fn a_change_is_in_force_once_it_loads() {
     }
 }
 
+/// A policy that is a link into another folder was never re-read.
+#[tokio::test]
+async fn a_change_behind_a_link_is_in_force_too() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let (at, link) = (|name: &str| folder.path().join(name), folder.path().join("etc/policy.toml"));
+    let text = |allowed: bool| rule_with("").replace("shell", if allowed { "shell" } else { "files" });
+    for (version, allowed) in [("mount/..1", true), ("mount/..2", false), ("elsewhere", true)] {
+        std::fs::create_dir_all(at(version)).unwrap();
+        std::fs::write(at(version).join("policy.toml"), text(allowed)).unwrap();
+    }
+    std::fs::create_dir(at("etc")).unwrap();
+    symlink("..1", at("mount/..data")).unwrap();
+    symlink("../mount/..data/policy.toml", &link).unwrap();
+    let policy = PolicyFile::open(&link).unwrap();
+    let mut changes = policy.changes();
+    let query = question(|_| {});
+    let shell = async || policy.decide(&query).await.unwrap().allow;
+    assert!(shell().await);
+    let put = |target: &str, name: &str| {
+        symlink(target, at("new")).unwrap();
+        std::fs::rename(at("new"), at(name)).unwrap();
+    };
+    let steps: [(&dyn Fn(), bool); 4] = [
+        // As Kubernetes swaps a version in.
+        (&|| put("..2", "mount/..data"), false),
+        (&|| std::fs::write(at("mount/..2/policy.toml"), text(true)).unwrap(), true),
+        (&|| put("..1", "mount/..data"), true),
+        (&|| std::fs::write(at("mount/..1/policy.toml"), text(false)).unwrap(), false),
+    ];
+    for (step, allowed) in steps {
+        step();
+        while shell().await != allowed {
+            soon(changes.changed()).await.unwrap();
+        }
+    }
+    // Another folder altogether.
+    put("../elsewhere/policy.toml", "etc/policy.toml");
+    while !shell().await {
+        soon(changes.changed()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_broken_change_leaves_the_last_good_policy_in_force() {
     let folder = tempfile::tempdir().unwrap();
