@@ -227,11 +227,20 @@ impl Default for Session {
 }
 
 /// Where the audit trail goes.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Audit {
     /// A file to append to; none means stdout.
     pub file: Option<PathBuf>,
+    /// For one event to be written; what waits longer is refused.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { file: None, deadline: Duration::from_secs(5) }
+    }
 }
 
 /// Porthole's own log, on stderr.

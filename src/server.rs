@@ -21,6 +21,7 @@ pub struct Server {
     config: Config,
     listener: Tcp,
     ssh: Arc<SshServer>,
+    audit: Arc<Audit>,
 }
 
 impl Server {
@@ -29,19 +30,24 @@ impl Server {
         // What needs no network comes first: a wrong file is told at once.
         let verifier = Verifier::open(&config.certificate)?;
         let policy = PolicyFile::open(&config.authorize.policy_file)?;
-        let audit = Arc::new(Audit::open(config.audit.file.as_deref()).await?);
+        let audit = Arc::new(Audit::open(&config.audit).await?);
         let gate = Gate::new(Arc::new(policy), config.authorize.deadline, Arc::clone(&audit));
         let cluster = Cluster::connect(&config.cluster, config.session.start_deadline).await?;
         let sessions = Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), &config));
-        let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, audit)?);
+        let ssh = Arc::new(SshServer::new(&config.ssh, verifier, sessions, Arc::clone(&audit))?);
         let address = config.listen.address;
         let listener =
             Tcp::bind(address).await.with_context(|| format!("cannot listen on {address} (listen.address)"))?;
-        Ok(Server { config, listener, ssh })
+        Ok(Server { config, listener, ssh, audit })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.address()
+    }
+
+    /// The trail, whose file is to be opened again after a rotation.
+    pub fn audit(&self) -> Arc<Audit> {
+        Arc::clone(&self.audit)
     }
 
     /// Takes connections until `stop`, then lets what is there finish.
