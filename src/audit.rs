@@ -1,19 +1,23 @@
 //! The audit trail: who did what, where, and with which end, as one JSON object a line.
 //!
 //! Recording is a call that can fail, not a log line: `record` returns when the line is written, and what could
-//! not be recorded does not happen. Every event carries the connection's id, and most a session's, which is the
-//! id that a person sees in Porthole's own lines and on the container in the pod.
+//! not be recorded does not happen. It takes no longer than a deadline, and no event is larger than `line` lets it be.
+//! Every event carries the connection's id, and most a session's, which is the id that a person sees in Porthole's own
+//! lines and on the container in the pod.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use jiff::Timestamp;
 use rand::RngExt as _;
 use serde::Serialize;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncWriteExt as _, Stdout};
-use tokio::sync::Mutex;
+
+use crate::config;
+
+mod line;
+mod sink;
+
+use sink::Sink;
 
 /// Names one connection: eight characters of `a-z2-7`, random (40 bits).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -147,6 +151,24 @@ pub enum Event {
         code: &'static str,
         reason: String,
     },
+    /// A request that is refused whatever the policy says, and so never becomes a question to it.
+    RequestRefused {
+        subject: String,
+        /// `session`, `shell`, `exec`, `subsystem`, `direct-tcpip`, `direct-streamlocal`, `tcpip-forward`, …
+        request: &'static str,
+        /// What it named: a command, a subsystem, a destination.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wanted: Option<String>,
+        /// `not_offered`, `not_utf8`, `no_such_port`, `too_many_channels`, `shutdown`.
+        code: &'static str,
+    },
+    /// A certificate's own command takes the place of what was asked for.
+    CommandForced {
+        subject: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        asked: Option<String>,
+        forced: String,
+    },
     ContainerStarted {
         subject: String,
         target: String,
@@ -215,59 +237,33 @@ pub struct AuditError {
 
 /// The open trail.
 pub struct Audit {
-    sink: Mutex<Sink>,
+    sink: Sink,
     place: String,
 }
 
-enum Sink {
-    Stdout(Stdout),
-    File(File),
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    time: Timestamp,
-    connection: &'a ConnectionId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<&'a SessionId>,
-    #[serde(flatten)]
-    event: &'a Event,
-}
-
 impl Audit {
-    /// Opens the trail for appending: a file (made with mode 0600 where it is new), or stdout where `path` is none.
-    pub async fn open(path: Option<&Path>) -> Result<Audit, AuditError> {
-        let Some(path) = path else {
-            return Ok(Audit { sink: Mutex::new(Sink::Stdout(tokio::io::stdout())), place: "stdout".to_owned() });
-        };
-        let place = path.display().to_string();
-        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path).await;
-        match opened {
-            Ok(file) => Ok(Audit { sink: Mutex::new(Sink::File(file)), place }),
+    /// Opens the trail for appending: a file (made with mode 0600 where it is new), or stdout where none is named.
+    pub async fn open(settings: &config::Audit) -> Result<Audit, AuditError> {
+        let place = settings.file.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
+        match Sink::open(settings.file.clone(), settings.deadline).await {
+            Ok(sink) => Ok(Audit { sink, place }),
             Err(source) => Err(AuditError { place, source }),
         }
     }
 
-    /// Writes one event; returns when the operating system has it.
+    /// Writes one event; returns when the operating system has it. Giving up the wait does not take it back.
     pub async fn record(
         &self,
         connection: &ConnectionId,
         session: Option<&SessionId>,
         event: &Event,
     ) -> Result<(), AuditError> {
-        let line = Line { time: Timestamp::now(), connection, session, event };
-        let mut line = serde_json::to_vec(&line).expect("an event has only string keys and finite numbers");
-        line.push(b'\n');
-        let mut sink = self.sink.lock().await;
-        let written = match &mut *sink {
-            Sink::Stdout(stdout) => write(stdout, &line).await,
-            Sink::File(file) => write(file, &line).await,
-        };
-        written.map_err(|source| AuditError { place: self.place.clone(), source })
+        let line = line::encode(connection, session, event);
+        self.sink.write(line).await.map_err(|source| AuditError { place: self.place.clone(), source })
     }
-}
 
-async fn write(sink: &mut (impl tokio::io::AsyncWrite + Unpin), line: &[u8]) -> std::io::Result<()> {
-    sink.write_all(line).await?;
-    sink.flush().await
+    /// Opens the file anew, as after a rotation; the old one stays in use where that fails.
+    pub async fn reopen(&self) -> Result<(), AuditError> {
+        self.sink.reopen().await.map_err(|source| AuditError { place: self.place.clone(), source })
+    }
 }

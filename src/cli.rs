@@ -5,12 +5,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
 use crate::authorize::check::{Question, check};
 use crate::cluster::{Named, revoke};
 use crate::config::{BindingStore, Config};
@@ -119,7 +121,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             prepare(&config)?;
             runtime()?.block_on(async {
                 let stop = arguments.ending.token()?;
+                // From here on a hang-up ends nothing, even before there is a trail to open again.
+                let hangups = signal(SignalKind::hangup())?;
                 let server = Server::start(config).await?;
+                tokio::spawn(reopen(server.audit(), hangups));
                 tracing::info!(address = %server.address()?, "listening");
                 server.run(stop).await;
                 Ok(ExitCode::SUCCESS)
@@ -172,6 +177,16 @@ async fn take_back(arguments: Revoke) -> anyhow::Result<ExitCode> {
         Err(error) => {
             eprintln!("porthole: {error}");
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// SIGHUP, by which a rotation says that the file has a new name: the next event goes to the one that has the old.
+async fn reopen(audit: Arc<Audit>, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        match audit.reopen().await {
+            Ok(()) => tracing::info!("SIGHUP: the audit trail's file is opened again"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the audit trail's file cannot be opened again"),
         }
     }
 }

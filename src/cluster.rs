@@ -38,6 +38,7 @@ pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
 pub use output::{Chunk, Output};
 pub use process::{Control, End, Input, Launch, Process, Program, WindowSize};
 pub use resolve::Target;
+pub use script::COMMAND_MAX_BYTES;
 pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
 
 /// A connection to one Kubernetes API server, and what is known of its pods.

@@ -232,11 +232,20 @@ impl Default for Session {
 }
 
 /// Where the audit trail goes.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Audit {
     /// A file to append to; none means stdout.
     pub file: Option<PathBuf>,
+    /// For one event to be written; what waits longer is refused.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { file: None, deadline: Duration::from_secs(5) }
+    }
 }
 
 /// Porthole's own log, on stderr.
@@ -353,6 +362,7 @@ impl Config {
             ("ssh.login-deadline", self.ssh.login_deadline, "nobody could log in in time"),
             ("ssh.keepalive-interval", self.ssh.keepalive_interval, "every connection would count as gone at once"),
             ("ssh.rekey-interval", self.ssh.rekey_interval, "keys would be exchanged without end"),
+            ("audit.deadline", self.audit.deadline, "no event could be written in time"),
             ("authorize.deadline", self.authorize.deadline, "every answer would be late, and so a no"),
             ("cluster.connect-timeout", self.cluster.connect_timeout, "the api server could not be reached in time"),
             ("cluster.request-timeout", self.cluster.request_timeout, "no request could be answered in time"),

@@ -34,6 +34,7 @@ pub struct Server {
     tcp: Tcp,
     http: Option<Http>,
     ssh: Arc<SshServer>,
+    audit: Arc<Audit>,
     arrivals: mpsc::Sender<Incoming>,
     arrived: mpsc::Receiver<Incoming>,
 }
@@ -47,7 +48,7 @@ impl Server {
         let tokens = Arc::new(Tokens::new(&config.issuers)?);
         let devices = Devices::new(&config, Arc::clone(&tokens))?;
         let policy = PolicyFile::open(&config.authorize.policy_file)?;
-        let audit = Arc::new(Audit::open(config.audit.file.as_deref()).await?);
+        let audit = Arc::new(Audit::open(&config.audit).await?);
         let issuer = keyring.map(|keyring| {
             let (verifier, audit) = (Arc::clone(&verifier), Arc::clone(&audit));
             Arc::new(Issuer::new(&config.certificate_authority, &config.certificate, keyring, verifier, audit))
@@ -75,7 +76,7 @@ impl Server {
         let (arrivals, arrived) = mpsc::channel(ARRIVALS);
         let http = match config.http.address {
             Some(address) => {
-                let entrance = Arc::new(Entrance::new(&config.http, tokens, audit)?);
+                let entrance = Arc::new(Entrance::new(&config.http, tokens, Arc::clone(&audit))?);
                 let mut routes = websocket::route(Arc::clone(&entrance), arrivals.clone());
                 if let Some(issuer) = issuer {
                     routes = routes.merge(certificate::route(entrance, issuer));
@@ -86,16 +87,21 @@ impl Server {
             }
             None => None,
         };
-        Ok(Server { config, tcp, http, ssh, arrivals, arrived })
+        Ok(Server { config, tcp, http, ssh, audit, arrivals, arrived })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.tcp.address()
     }
 
+    /// The trail, whose file is to be opened again after a rotation.
+    pub fn audit(&self) -> Arc<Audit> {
+        Arc::clone(&self.audit)
+    }
+
     /// Takes connections until `stop`, then lets what is there finish.
     pub async fn run(self, stop: CancellationToken) {
-        let Server { config, tcp, http, ssh, arrivals, mut arrived } = self;
+        let Server { config, tcp, http, ssh, arrivals, mut arrived, .. } = self;
         let listeners = TaskTracker::new();
         listeners.spawn(tcp.run(arrivals, stop.clone()));
         if let Some(http) = http {

@@ -19,7 +19,7 @@ use crate::auth::Identity;
 use crate::auth::issuer::Issuer;
 use crate::auth::standing::Standing;
 use crate::authorize::{Action, Asking, Gate, Grant};
-use crate::cluster::{Cluster, Target, WindowSize};
+use crate::cluster::{COMMAND_MAX_BYTES, Cluster, Target, WindowSize};
 use crate::config;
 use crate::target::{LoginName, TargetName, TargetNameError};
 
@@ -38,6 +38,9 @@ pub use dial::Forward;
 pub use exit::{Exit, FAILURE_STATUS, Failure};
 pub use inbound::Inbound;
 pub use request::{Request, Terminal, What};
+
+/// The longest host that a forward may name: a domain name has at most 253 bytes (RFC 1035 section 2.3.4).
+const HOST_MAX_BYTES: usize = 255;
 
 /// What every session needs, and what all of them together leave to be finished.
 pub struct Sessions {
@@ -179,9 +182,10 @@ impl Sessions {
         Ok(Admitted { grant, target, profile_name, profile })
     }
 
-    /// Whether the caller's credential itself lets this begin.
+    /// Whether the caller's credential lets this begin, and it is small enough to be a question at all.
     fn permit(&self, caller: &Caller, action: &Action) -> Result<(), Failure> {
         self.refuse_expired(caller)?;
+        bounded(action)?;
         if !matches!(action, Action::Forward { .. }) {
             return Ok(());
         }
@@ -248,6 +252,22 @@ impl Sessions {
         if let Err(failure) = self.record(connection, session, event).await {
             tracing::error!(%session, %failure, ?event, "an event is missing from the audit trail");
         }
+    }
+}
+
+/// A question has a bound before anybody is asked it.
+fn bounded(action: &Action) -> Result<(), Failure> {
+    if let Some(command) = action.command()
+        && command.len() > COMMAND_MAX_BYTES
+    {
+        let what = format!("the command is longer than {COMMAND_MAX_BYTES} bytes: put it into a file, and run that");
+        return Err(Failure::new("bad_command", what));
+    }
+    match action {
+        Action::Forward { host, .. } | Action::Listen { host, .. } if host.len() > HOST_MAX_BYTES => {
+            Err(Failure::new("bad_destination", format!("the host is longer than {HOST_MAX_BYTES} bytes")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -252,6 +252,11 @@ mod tests {
         }
     }
 
+    async fn open(path: &std::path::Path) -> Audit {
+        let settings = crate::config::Audit { file: Some(path.to_owned()), ..Default::default() };
+        Audit::open(&settings).await.unwrap()
+    }
+
     struct Trail {
         audit: Arc<Audit>,
         file: tempfile::NamedTempFile,
@@ -260,7 +265,7 @@ mod tests {
     impl Trail {
         async fn new() -> Trail {
             let file = tempfile::NamedTempFile::new().unwrap();
-            Trail { audit: Arc::new(Audit::open(Some(file.path())).await.unwrap()), file }
+            Trail { audit: Arc::new(open(file.path()).await), file }
         }
 
         fn events(&self) -> Vec<serde_json::Value> {
@@ -345,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_cannot_be_recorded_is_a_no() {
-        let audit = Arc::new(Audit::open(Some("/dev/full".as_ref())).await.unwrap());
+        let audit = Arc::new(open("/dev/full".as_ref()).await);
         for backend in [Backend::Allows, Backend::Denies, Backend::Fails] {
             let refusal = ask(backend, &audit, Action::Shell).await.unwrap_err();
             assert_eq!(refusal.code(), "audit_unavailable");

@@ -19,7 +19,7 @@ use super::process::{Program, WindowSize};
 /// How long a container waits for somebody to attach, in seconds; longer than any start that is waited for.
 const WATCHDOG_SECONDS: u32 = 90;
 /// The longest command line. One argument of a Linux process has at most 128 KiB.
-pub(super) const COMMAND_MAX_BYTES: usize = 64 * 1024;
+pub const COMMAND_MAX_BYTES: usize = 64 * 1024;
 /// A terminal takes no line of 4096 bytes or more.
 const LINE_MAX_BYTES: usize = 1024;
 /// Where distributions put the file server: Debian, BusyBox-like builds, Fedora, Alpine and SUSE, Arch.

@@ -81,7 +81,7 @@ impl World {
         };
         let settings = config::Cluster { kubeconfig: Some(kubeconfig), ..config::Cluster::default() };
         let cluster = Cluster::connect(&settings, Duration::from_secs(30)).await.unwrap();
-        let audit = Audit::open(Some(std::path::Path::new("/dev/null"))).await.unwrap();
+        let audit = Audit::open(&config::Audit { file: Some("/dev/null".into()), ..Default::default() }).await.unwrap();
         let real = emulator.is_none();
         let pods = ["demo.web", "demo.db", "demo.distroless", "demo.broken", "team.api", "restricted.app"];
         let patience = Instant::now() + PATIENCE;

@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, watch};
 use super::exit::{Exit, Failure};
 use super::limit::Limit;
 use super::pump::{self, Counts};
-use super::request::Request;
+use super::request::{Request, What};
 use super::start::Leftover;
 use super::word::Word;
-use super::{Caller, Client, Outlet, Sessions};
+use super::{Caller, Client, Outlet, Sessions, bounded};
 use crate::audit::{Event, SessionId};
 use crate::authorize::Grant;
 use crate::cluster::{Control, End, Process, WindowSize};
@@ -51,7 +51,7 @@ impl Sessions {
         mut request: Request,
         client: &Client<O>,
     ) -> Result<Option<Opened>, Failure> {
-        force_command(caller, &mut request);
+        self.force_command(caller, session, &mut request).await?;
         let admitted = self.admit(caller, session, request.what.action()).await?;
         let limit = self.limit(caller, &admitted.grant);
         let hold = Arc::clone(&client.hold);
@@ -61,6 +61,27 @@ impl Sessions {
             () = client.gone.cancelled() => Ok(None),
             failure = self.discounted(caller) => Err(failure),
         }
+    }
+
+    /// A certificate's `force-command` replaces whatever was asked for, as sshd does it: the client's own wish is left in
+    /// the environment, and in the trail.
+    async fn force_command(&self, caller: &Caller, session: &SessionId, request: &mut Request) -> Result<(), Failure> {
+        let Some(forced) = caller.identity.force_command() else { return Ok(()) };
+        let asked = match &request.what {
+            What::Shell => None,
+            What::Command(command) => Some(command.clone()),
+            What::Sftp => Some("internal-sftp".to_owned()),
+        };
+        let told = Event::CommandForced {
+            subject: caller.identity.subject().to_owned(),
+            asked: asked.clone(),
+            forced: forced.to_owned(),
+        };
+        self.record(&caller.connection, session, &told).await?;
+        bounded(&request.what.action())?;
+        request.env.extend(asked.map(|asked| ("SSH_ORIGINAL_COMMAND".to_owned(), asked)));
+        request.what = What::Command(forced.to_owned());
+        Ok(())
     }
 
     async fn serve<O: Outlet>(
@@ -130,20 +151,6 @@ enum Ending {
     Output,
     ClientLeft,
     Failed(Failure),
-}
-
-/// A certificate's `force-command` replaces whatever was asked for, as sshd does it: the client's own wish is left in
-/// the environment.
-fn force_command(caller: &Caller, request: &mut Request) {
-    use super::request::What;
-    let Some(forced) = caller.identity.force_command() else { return };
-    let asked = match &request.what {
-        What::Shell => None,
-        What::Command(command) => Some(command.clone()),
-        What::Sftp => Some("internal-sftp".to_owned()),
-    };
-    request.env.extend(asked.map(|asked| ("SSH_ORIGINAL_COMMAND".to_owned(), asked)));
-    request.what = What::Command(forced.to_owned());
 }
 
 /// Passes sizes and signals on to the process, for as long as it is polled.

@@ -74,7 +74,14 @@ impl Office {
         let keyring = open_keyring(&config).unwrap_or_else(|error| panic!("{error}")).expect("it is on");
         let reading = Reading::default();
         let verifier = Verifier::open(&reading, Some(Arc::clone(&keyring))).unwrap_or_else(|error| panic!("{error}"));
-        let (verifier, audit) = (Arc::new(verifier), Arc::new(Audit::open(Some(audit)).await.expect("it opens")));
+        let (verifier, audit) = (
+            Arc::new(verifier),
+            Arc::new(
+                Audit::open(&config::Audit { file: Some(audit.to_owned()), ..Default::default() })
+                    .await
+                    .expect("it opens"),
+            ),
+        );
         (Issuer::new(&config, &reading, keyring, Arc::clone(&verifier), audit), verifier)
     }
 }
