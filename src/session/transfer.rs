@@ -26,6 +26,7 @@ const RSYNC_OPTIONS: &[&str] = &[
     "copy-dest",
     "copy-devices",
     "copy-unsafe-links",
+    "debug",
     "delay-updates",
     "delete",
     "delete-after",
@@ -36,6 +37,7 @@ const RSYNC_OPTIONS: &[&str] = &[
     "delete-missing-args",
     "existing",
     "fake-super",
+    "files-from",
     "force",
     "from0",
     "fsync",
@@ -45,6 +47,7 @@ const RSYNC_OPTIONS: &[&str] = &[
     "ignore-errors",
     "ignore-existing",
     "ignore-missing-args",
+    "info",
     "inplace",
     "link-dest",
     "list-only",
@@ -55,14 +58,17 @@ const RSYNC_OPTIONS: &[&str] = &[
     "min-size",
     "mkpath",
     "modify-window",
+    "msgs2stderr",
     "munge-links",
     "new-compress",
     "no-implied-dirs",
     "no-W",
     "no-i-r",
     "no-inc-recursive",
+    "no-msgs2stderr",
     "no-r",
     "no-relative",
+    "no-specials",
     "no-whole-file",
     "numeric-ids",
     "old-compress",
@@ -78,12 +84,14 @@ const RSYNC_OPTIONS: &[&str] = &[
     "sender",
     "size-only",
     "skip-compress",
+    "specials",
     "stats",
     "stderr",
     "suffix",
     "super",
     "temp-dir",
     "timeout",
+    "use-qsort",
     "usermap",
     "write-devices",
 ];
@@ -107,22 +115,31 @@ fn is_scp(words: &[&str]) -> bool {
         && flags.iter().any(|flag| flag[1..].contains(['t', 'f']))
 }
 
-/// rsync takes an option wherever it stands, also behind the paths.
+/// rsync takes an option wherever it stands, also behind the paths. Not even `--` ends them for sure: after an option that takes
+/// a value (`--temp-dir -- --daemon`) it is that value. No client sends one, since rsync writes a path `-x` as `./-x`.
 fn is_rsync(words: &[&str]) -> bool {
-    words.iter().take_while(|word| **word != "--").all(|word| match word.strip_prefix('-') {
+    words.iter().all(|word| match word.strip_prefix('-') {
         None | Some("") => true,
         Some(option) => match option.strip_prefix('-') {
             Some(long) => RSYNC_OPTIONS.contains(&long.split('=').next().unwrap_or(long)),
-            None => are_letters(option),
+            None => are_letters(option) || is_block_size(option),
         },
     })
 }
 
-/// A group such as `logDtpre.iLsfxCIvu`: behind the `e`, on this side, stands what the other one is capable of.
+/// A group such as `logDtpre.iLsfxCIvu`: behind the `e`, on this side, stands what the other one is capable of. Without that,
+/// the next word would be it.
 fn are_letters(group: &str) -> bool {
     let (letters, capable) = group.split_once('e').unwrap_or((group, "."));
     letters.bytes().all(|letter| RSYNC_LETTERS.contains(&letter))
+        && capable.starts_with(|first: char| first == '.' || first.is_ascii_digit())
         && capable.bytes().all(|byte| byte == b'.' || byte.is_ascii_alphanumeric())
+}
+
+/// `-B1000`, the one short option with a value that clients send.
+fn is_block_size(option: &str) -> bool {
+    let size = option.strip_prefix('B');
+    size.is_some_and(|size| !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The words as a shell makes them of plain characters and `\`; none where another character stands that a shell could take
@@ -168,6 +185,12 @@ mod tests {
             "rsync --server -blogDtprce.iLsfxCIvu --log-format=X --backup-dir /b --suffix=.o --partial . y",
             "rsync --server -logDtpRe.LsfxCIvu --link-dest ../o . y",
             "rsync --server -logDtUUpre.iLsfxCIvu --fsync --inplace --write-devices --preallocate . y",
+            "rsync --server --sender -logDtpRe.LsfxCIvu --files-from=- --from0 . d",
+            "rsync --server --sender -nRe.LsfxCIvu --files-from /srv/list . /",
+            "rsync --server -logDtpre.iLsfxCIvu --log-format=X --info=NAME --msgs2stderr . d",
+            "rsync --server -logtpre.LsfxCIvu --specials --use-qsort -B1000 . d",
+            "rsync --server --sender -lDtpre.iLsfxCIvu --no-specials --no-msgs2stderr . ./-x it\\'s a?b[c]\\{d\\}",
+            "rsync --server -logDtpr . d",
         ] {
             assert!(is_transfer(command), "{command}");
         }
@@ -196,6 +219,14 @@ mod tests {
             "rsync --server --protect-args .",
             "rsync --server --rsh=sh . x",
             "rsync --server -M--config=x . x",
+            "rsync --server --temp-dir -- --daemon --config=/tmp/x .",
+            "rsync --server --suffix -- -s .",
+            "rsync --server -e -- -s .",
+            "rsync --server -e .",
+            "rsync --server -vre -- -s .",
+            "rsync --server -- .",
+            "rsync --server . -- --daemon",
+            "rsync --server -Bx .",
             "rsync --server . *",
             "rsync --server . ?-config=x",
             "rsync --server --c*g=x .",

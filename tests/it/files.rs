@@ -103,7 +103,14 @@ fn a_command_beside_a_copy_is_a_command() {
 fn the_right_to_files_runs_nothing_else() {
     let policy = include_str!("policy-commands-only.toml").replace("\"exec\"", "\"files\"");
     let house = House::build(Plan { policy: Some(policy), ..Plan::default() });
-    for command in ["rsync --server --daem\\on --conf\\ig=/tmp/x .", "rsync --server -s .", "scp -t \\-S/bin/sh x"] {
+    for command in [
+        "rsync --server --daem\\on --conf\\ig=/tmp/x .",
+        "rsync --server -s .",
+        // Here `--` is a value and ends nothing.
+        "rsync --server --temp-dir -- --daemon --config=/tmp/x .",
+        "rsync --server -e -- -s .",
+        "scp -t \\-S/bin/sh x",
+    ] {
         let output = house.ssh("demo.web", command);
         assert_eq!(output.status.code(), Some(254), "{command}: {output:?}");
     }
@@ -113,5 +120,5 @@ fn the_right_to_files_runs_nothing_else() {
         .filter(|event| event["event"] == "decision")
         .map(|event| event["action"].clone())
         .collect();
-    assert_eq!(actions, ["exec", "exec", "exec"]);
+    assert_eq!(actions, ["exec"; 5]);
 }
