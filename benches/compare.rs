@@ -36,15 +36,20 @@ fn main() {
     // A connection per session counts against one person's limit here.
     let config = "[ssh]\nmax-connections-per-person = 1000\nmax-channels-per-person = 1000\n";
     let house = House::build(Plan { config: config.to_owned(), ..Plan::default() });
-    let pod = house::text(&house.ssh("demo.web", "hostname").stdout).trim().to_owned();
     let kubeconfig = state.join("kubeconfig");
+    // A pod of its own, with a shell for `kubectl exec`, and no containers of earlier sessions.
+    let pod = format!("bench-{}", std::process::id());
     let mut bench = Bench { house, kubectl: state.join("bin/kubectl"), kubeconfig, pod, rows: Vec::new() };
+    let image = format!("--image={}", house::cluster().tools);
+    succeeded(&mut bench.kubectl(&["run", &bench.pod, &image, "--", "sleep", "infinity"]));
+    succeeded(&mut bench.kubectl(&["wait", "--for=condition=Ready", "pod", &bench.pod, "--timeout=50s"]));
     bench.first_byte_and_total();
     bench.throughput();
     bench.keystrokes();
     bench.requests(&state.join("audit.log"));
     bench.memory();
     bench.write(Path::new("target/bench"));
+    succeeded(&mut bench.kubectl(&["delete", "pod", &bench.pod, "--now", "--wait=false"]));
 }
 
 impl Bench {
@@ -67,23 +72,28 @@ impl Bench {
 
     fn debug(&self) -> Command {
         let image = format!("--image={}", house::cluster().tools);
-        self.kubectl(&["debug", "-i", "--quiet", &image, &self.pod, "--target=web", "--", "sh", "-c", "echo x"])
+        let target = format!("--target={}", self.pod);
+        self.kubectl(&["debug", "-i", "--quiet", &image, &self.pod, &target, "--", "sh", "-c", "echo x"])
     }
 
     fn first_byte_and_total(&mut self) {
         let mut seen: [[Vec<Duration>; 2]; 3] = Default::default();
         for _ in 0..ROUNDS {
-            let commands = [self.ssh(&[], "echo x"), self.exec(&[], "echo x"), self.debug()];
-            for (mut command, figures) in commands.into_iter().zip(&mut seen) {
-                let (first, total) = timed(&mut command);
+            // What `kubectl debug` prints before it is attached is lost, so it has no first byte to be counted on.
+            let commands =
+                [(self.ssh(&[], "echo x"), Some(2)), (self.exec(&[], "echo x"), Some(2)), (self.debug(), None)];
+            for ((mut command, expected), figures) in commands.into_iter().zip(&mut seen) {
+                let (first, total) = timed(&mut command, expected);
                 figures[0].push(first);
                 figures[1].push(total);
             }
         }
-        for (n, what) in ["first byte of `echo x`", "the whole of `echo x`"].into_iter().enumerate() {
-            let by = [0, 1, 2].map(|rival| milliseconds(median(&mut seen[rival][n])));
-            self.row(what, &[("ssh", &by[0]), ("kubectl exec", &by[1]), ("kubectl debug", &by[2])]);
-        }
+        let [ssh, exec, debug] = seen.map(|figures| figures.map(|mut times| milliseconds(median(&mut times))));
+        self.row("first byte of `echo x`", &[("ssh", &ssh[0]), ("kubectl exec", &exec[0])]);
+        self.row(
+            "the whole of `echo x`",
+            &[("ssh", &ssh[1]), ("kubectl exec", &exec[1]), ("kubectl debug", &debug[1])],
+        );
     }
 
     fn throughput(&mut self) {
@@ -93,13 +103,13 @@ impl Bench {
         let down = format!("head -c {BULK_BYTES} /dev/zero");
         for _ in 0..ROUNDS {
             for (n, mut command) in [self.ssh(&[], &down), self.exec(&[], &down)].into_iter().enumerate() {
-                seen[n].push(timed(&mut command).1);
+                seen[n].push(timed(&mut command, Some(BULK_BYTES)).1);
             }
             for (n, mut command) in
                 [self.ssh(&[], "cat >/dev/null"), self.exec(&["-i"], "cat >/dev/null")].into_iter().enumerate()
             {
                 command.stdin(zeros.reopen().expect("it is there"));
-                seen[2 + n].push(timed(&mut command).1);
+                seen[2 + n].push(timed(&mut command, Some(0)).1);
             }
         }
         let rates =
@@ -164,7 +174,7 @@ impl Bench {
         };
         let before = count();
         for _ in 0..ROUNDS {
-            timed(&mut self.ssh(&[], "true"));
+            timed(&mut self.ssh(&[], "true"), Some(0));
         }
         let each = format!("{:.1}", (count() - before) as f64 / ROUNDS as f64);
         self.row("API requests for one command", &[("ssh", &each)]);
@@ -216,18 +226,29 @@ impl Bench {
     }
 }
 
-/// Runs a command to its end: the time to its first byte, and in all.
-fn timed(command: &mut Command) -> (Duration, Duration) {
+/// Runs a command that must do its work.
+fn succeeded(command: &mut Command) {
+    let output = command.stderr(Stdio::piped()).output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", house::text(&output.stderr));
+}
+
+/// Runs a command to its end: the time to its first byte, and in all. A failure, or other than so many bytes, is no figure.
+fn timed(command: &mut Command, expected: Option<usize>) -> (Duration, Duration) {
     let started = Instant::now();
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let mut output = child.stdout.take().expect("piped");
     let mut buffer = vec![0; 1 << 16];
-    let mut first = None;
-    while let Ok(1..) = output.read(&mut buffer) {
+    let (mut first, mut bytes) = (None, 0);
+    while let Ok(read @ 1..) = output.read(&mut buffer) {
         first.get_or_insert_with(|| started.elapsed());
+        bytes += read;
     }
-    child.wait().expect("a child of ours");
+    let status = child.wait().expect("a child of ours");
     let total = started.elapsed();
+    assert!(
+        status.success() && expected.is_none_or(|expected| bytes == expected),
+        "{status}, {bytes} bytes: {command:?}"
+    );
     (first.unwrap_or(total), total)
 }
 
