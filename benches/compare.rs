@@ -19,6 +19,8 @@ const ROUNDS: usize = 10;
 const KEYSTROKES: usize = 200;
 const BULK_BYTES: usize = 200_000_000;
 const IDLE_SESSIONS: usize = 200;
+/// A kubelet starts the containers of one pod one after the other.
+const IDLE_PODS: usize = 8;
 
 struct Bench {
     house: House,
@@ -34,22 +36,21 @@ fn main() {
         return;
     };
     // A connection per session counts against one person's limit here.
-    let config = "[ssh]\nmax-connections-per-person = 1000\nmax-channels-per-person = 1000\n";
+    let config = "[ssh]\nmax-connections-per-person = 1000\nmax-channels-per-person = 1000\nmax-unauthenticated = 1000\n\
+                  [session]\nstart-deadline = \"10m\"\n";
     let house = House::build(Plan { config: config.to_owned(), ..Plan::default() });
     let kubeconfig = state.join("kubeconfig");
     // A pod of its own, with a shell for `kubectl exec`, and no containers of earlier sessions.
     let pod = format!("bench-{}", std::process::id());
     let mut bench = Bench { house, kubectl: state.join("bin/kubectl"), kubeconfig, pod, rows: Vec::new() };
-    let image = format!("--image={}", house::cluster().tools);
-    succeeded(&mut bench.kubectl(&["run", &bench.pod, &image, "--", "sleep", "infinity"]));
-    succeeded(&mut bench.kubectl(&["wait", "--for=condition=Ready", "pod", &bench.pod, "--timeout=50s"]));
+    bench.run(&bench.pod);
     bench.first_byte_and_total();
     bench.throughput();
     bench.keystrokes();
     bench.requests(&state.join("audit.log"));
     bench.memory();
     bench.write(Path::new("target/bench"));
-    succeeded(&mut bench.kubectl(&["delete", "pod", &bench.pod, "--now", "--wait=false"]));
+    bench.delete(&bench.pod);
 }
 
 impl Bench {
@@ -64,6 +65,17 @@ impl Bench {
         kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args(["-n", "demo"]).args(arguments);
         kubectl.stdin(Stdio::null()).stderr(Stdio::null());
         kubectl
+    }
+
+    /// Starts a pod with a shell, and waits until it is ready.
+    fn run(&self, pod: &str) {
+        let image = format!("--image={}", house::cluster().tools);
+        succeeded(&mut self.kubectl(&["run", pod, &image, "--", "sleep", "infinity"]));
+        succeeded(&mut self.kubectl(&["wait", "--for=condition=Ready", "pod", pod, "--timeout=50s"]));
+    }
+
+    fn delete(&self, pod: &str) {
+        succeeded(&mut self.kubectl(&["delete", "pod", pod, "--now", "--wait=false"]));
     }
 
     fn exec(&self, flags: &[&str], command: &str) -> Command {
@@ -181,10 +193,17 @@ impl Bench {
     }
 
     fn memory(&mut self) {
+        let pods: Vec<_> = (0..IDLE_PODS).map(|index| format!("{}-{index}", self.pod)).collect();
+        pods.iter().for_each(|pod| self.run(pod));
         let before = resident_kib(self.house.process_id());
-        let mut sessions: Vec<_> = (0..IDLE_SESSIONS)
-            .map(|_| {
-                let mut client = self.ssh(&[], "echo up; exec cat");
+        let started = Instant::now();
+        let mut sessions: Vec<_> = pods
+            .iter()
+            .cycle()
+            .take(IDLE_SESSIONS)
+            .map(|pod| {
+                let mut client = self.house.client("ssh");
+                client.arg(format!("demo.{pod}@porthole")).arg("echo up; exec cat").stderr(Stdio::null());
                 client.stdin(Stdio::piped()).stdout(Stdio::piped());
                 client.spawn().expect("ssh starts")
             })
@@ -194,6 +213,7 @@ impl Bench {
             client.stdout.as_mut()?.read_exact(&mut byte).ok()
         });
         let up = up.count().max(1);
+        let took = started.elapsed().as_secs();
         let each = (resident_kib(self.house.process_id()).saturating_sub(before)) / up as u64;
         for client in &mut sessions {
             drop(client.stdin.take());
@@ -201,7 +221,8 @@ impl Bench {
         for mut client in sessions {
             client.wait().expect("a child of ours");
         }
-        self.row("memory of an idle session", &[("ssh", &format!("{each} KiB (at {up})"))]);
+        self.row("memory of an idle session", &[("ssh", &format!("{each} KiB (at {up}, all up after {took} s)"))]);
+        pods.iter().for_each(|pod| self.delete(pod));
     }
 
     fn row(&mut self, what: &str, cells: &[(&str, &String)]) {
