@@ -151,6 +151,24 @@ pub enum Event {
         code: &'static str,
         reason: String,
     },
+    /// Places were asked about for a list, so many, of which so many may be seen.
+    PlacesListed {
+        subject: String,
+        asked: usize,
+        open: usize,
+        /// `listed`, `authorizer_unavailable`.
+        code: &'static str,
+        reason: String,
+    },
+    /// What was granted, and runs, may be no longer: it ends.
+    GrantWithdrawn {
+        subject: String,
+        action: &'static str,
+        target: String,
+        /// `no_longer_allowed`, `authorizer_unavailable`.
+        code: &'static str,
+        reason: String,
+    },
     /// A request that is refused whatever the policy says, and so never becomes a question to it.
     RequestRefused {
         subject: String,

@@ -13,8 +13,11 @@ pub mod certificate;
 pub mod device;
 pub mod issuer;
 mod name;
+mod secret;
 pub mod standing;
 pub mod token;
+
+pub use secret::Secret;
 
 /// A person, proved.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct Identity {
     force_command: Option<String>,
     /// Who vouches for the person by a token; none for a certificate.
     issuer: Option<String>,
+    /// The token itself, for servers that decide by it; none where there is none, or no more.
+    id_token: Option<Secret>,
     basis: Basis,
     origin: Origin,
 }
@@ -102,6 +107,11 @@ impl Identity {
         self.issuer.as_deref()
     }
 
+    /// The id_token that proved the person, if one did.
+    pub fn id_token(&self) -> Option<&Secret> {
+        self.id_token.as_ref()
+    }
+
     pub fn method(&self) -> Method {
         self.method
     }
@@ -157,6 +167,7 @@ impl Identity {
             rights: Rights::ALL,
             force_command: None,
             issuer: None,
+            id_token: None,
             basis: Basis::Token,
             origin: Origin::default(),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::binding::Known;
-use crate::authorize::{Action, Grant};
+use crate::authorize::{Action, Grant, SFTP};
 use crate::config;
 use crate::target::TargetName;
 
@@ -30,7 +30,7 @@ mod stream;
 mod tests;
 mod tunnel;
 
-use api::ApiServer;
+pub use api::ApiServer;
 pub use attach::Container;
 pub use bindings::{Named, RevokeError, StoredBindings, revoke};
 use cache::Cache;
@@ -50,10 +50,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects, and returns when the state of pods, namespaces, workloads and Services is known. `start_deadline` bounds
-    /// this, and later each start of a container.
-    pub async fn connect(config: &config::Cluster, start_deadline: Duration) -> Result<Cluster, ConnectError> {
-        let api = ApiServer::open(config).await?;
+    /// Returns when the state of pods, namespaces, workloads and Services is known. `start_deadline` bounds this, and later
+    /// each start of a container.
+    pub async fn connect(
+        api: ApiServer,
+        config: &config::Cluster,
+        start_deadline: Duration,
+    ) -> Result<Cluster, ConnectError> {
         let cache = Cache::fill(&api.client(), start_deadline).await?;
         Ok(Cluster { api, cache, start_deadline, request_timeout: config.request_timeout })
     }
@@ -66,13 +69,23 @@ impl Cluster {
         resolve::resolve(&self.cache, name, subject)
     }
 
+    /// The same place with the labels that it has by now; as it was, where the pod has gone.
+    pub fn as_it_is(&self, target: &Target) -> Target {
+        resolve::as_it_is(&self.cache, target)
+    }
+
     /// Starts an ephemeral container for one process; returns when it runs and waits for its order. Nothing of the
     /// program has begun then: that is `Container::run`'s.
     pub async fn start<'a>(&'a self, grant: &'a Grant, launch: Launch<'a>) -> Result<Container<'a>, StartError> {
         // A grant is for the very command that the authorizer was asked about.
         let fits = match (grant.action(), &launch.program) {
-            (Action::Shell, Program::Shell) | (Action::Files { .. }, Program::Sftp) => true,
-            (Action::Exec { command } | Action::Files { command }, Program::Command(launched)) => command == launched,
+            (Action::Shell, Program::Shell) => true,
+            (Action::Files { command, .. }, Program::Sftp { read_only }) => {
+                command == SFTP && *read_only == grant.obligations().read_only
+            }
+            (Action::Exec { command } | Action::Files { command, .. }, Program::Command(launched)) => {
+                command == launched
+            }
             _ => false,
         };
         if !fits || grant.profile() != launch.profile_name {

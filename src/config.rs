@@ -11,23 +11,30 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod authority;
+pub mod authorize;
 pub mod device;
 pub mod duration;
 pub mod issuer;
 pub mod listen;
 pub mod profile;
+pub mod recording;
 
 pub use authority::{CertificateAuthority, CertificateRule};
+pub use authorize::{Authorize, Authorizer};
 pub use device::{BindingStore, Device};
 pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
 pub use listen::{Http, Listen};
 pub use profile::{Preset, Profile};
+pub use recording::Recording;
 
 /// How far an issued certificate is dated back, so that a server whose clock is late believes it at once.
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(60);
 
 /// Less than this is no time in which anything on a network could happen.
 const DURATION_MIN: Duration = Duration::from_secs(1);
+
+/// A key, and what is wrong with it and what would be right.
+type Problem = (&'static str, String);
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -43,11 +50,14 @@ pub struct Config {
     pub issuers: BTreeMap<String, Issuer>,
     pub device: Device,
     pub authorize: Authorize,
+    /// Who else may be asked, by a name of one's own.
+    pub authorizers: BTreeMap<String, Authorizer>,
     pub cluster: Cluster,
     pub session: Session,
     /// Debug profiles by name; one called as `session.default-profile` says must be among them.
     pub profiles: BTreeMap<String, Profile>,
     pub audit: Audit,
+    pub recording: Recording,
     pub log: Log,
 }
 
@@ -153,23 +163,6 @@ impl Default for Certificate {
             max_lifetime: Duration::ZERO,
             end_session_at_expiry: false,
         }
-    }
-}
-
-/// Who decides.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Authorize {
-    /// The policy file; re-read when it changes.
-    pub policy_file: PathBuf,
-    /// An answer that comes later is a no.
-    #[serde(with = "duration")]
-    pub deadline: Duration,
-}
-
-impl Default for Authorize {
-    fn default() -> Authorize {
-        Authorize { policy_file: PathBuf::from("/etc/porthole/policy.toml"), deadline: Duration::from_secs(2) }
     }
 }
 
@@ -297,7 +290,7 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), Problem> {
         self.http.check()?;
         if self.http.address.is_some() && self.issuers.is_empty() {
             return Err(("http.address", "needs an [issuers] table, or no token could be believed: name one".into()));
@@ -344,6 +337,7 @@ impl Config {
             }
         }
         self.device.check()?;
+        self.authorize.check(&self.authorizers)?;
         if let Some(name) = self.device.issuer.as_ref().filter(|name| !self.issuers.contains_key(*name)) {
             return Err(("device.issuer", format!("`{name}` is no issuer: write a table [issuers.{name}]")));
         }
@@ -364,6 +358,7 @@ impl Config {
             ("ssh.rekey-interval", self.ssh.rekey_interval, "keys would be exchanged without end"),
             ("audit.deadline", self.audit.deadline, "no event could be written in time"),
             ("authorize.deadline", self.authorize.deadline, "every answer would be late, and so a no"),
+            ("authorize.recheck-interval", self.authorize.recheck_interval, "questions would be asked without end"),
             ("cluster.connect-timeout", self.cluster.connect_timeout, "the api server could not be reached in time"),
             ("cluster.request-timeout", self.cluster.request_timeout, "no request could be answered in time"),
             ("session.start-deadline", self.session.start_deadline, "no container could start in time"),
@@ -386,10 +381,12 @@ impl Config {
             .chain([&mut self.authorize.policy_file])
             .chain(&mut self.cluster.kubeconfig)
             .chain(&mut self.audit.file)
+            .chain(&mut self.recording.folder)
             .chain(self.http.files());
         for path in paths {
             *path = folder.join(&*path);
         }
+        authorize::anchor(&mut self.authorizers, folder);
     }
 }
 

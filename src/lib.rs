@@ -23,6 +23,7 @@ pub mod authorize;
 pub mod cluster;
 
 pub mod audit;
+pub mod recording;
 
 pub mod telemetry;
 pub mod watched;

@@ -15,13 +15,13 @@ use crate::auth::device::Devices;
 use crate::auth::issuer::{self, Issuer};
 use crate::auth::standing::Standing;
 use crate::auth::token::Tokens;
-use crate::authorize::Gate;
-use crate::authorize::policy::PolicyFile;
-use crate::cluster::Cluster;
+use crate::authorize::{self, Gate};
+use crate::cluster::{ApiServer, Cluster};
 use crate::config::{self, Config};
 use crate::listen::http::{Entrance, Http};
 use crate::listen::tcp::Tcp;
 use crate::listen::{Incoming, certificate, websocket};
+use crate::recording::Recorder;
 use crate::session::Sessions;
 use crate::ssh::{Credentials, SshServer};
 
@@ -47,14 +47,16 @@ impl Server {
         let verifier = Arc::new(Verifier::open(&config.certificate, keyring.clone())?);
         let tokens = Arc::new(Tokens::new(&config.issuers)?);
         let devices = Devices::new(&config, Arc::clone(&tokens))?;
-        let policy = PolicyFile::open(&config.authorize.policy_file)?;
+        let api = ApiServer::open(&config.cluster).await?;
+        let authorizer = authorize::open(&config, Some(&api.reviewer()))?;
         let audit = Arc::new(Audit::open(&config.audit).await?);
+        let recorder = Recorder::open(&config.recording).await?;
+        let gate = Gate::new(Arc::new(authorizer), config.authorize.deadline, recorder.is_some(), Arc::clone(&audit));
         let issuer = keyring.map(|keyring| {
             let (verifier, audit) = (Arc::clone(&verifier), Arc::clone(&audit));
             Arc::new(Issuer::new(&config.certificate_authority, &config.certificate, keyring, verifier, audit))
         });
-        let gate = Gate::new(Arc::new(policy), config.authorize.deadline, Arc::clone(&audit));
-        let cluster = Cluster::connect(&config.cluster, config.session.start_deadline).await?;
+        let cluster = Cluster::connect(api, &config.cluster, config.session.start_deadline).await?;
         let known = Arc::<Known>::default();
         let store: Box<dyn BindingStore> = match config.device.bindings {
             config::BindingStore::Memory => Box::new(Memory),
@@ -65,8 +67,8 @@ impl Server {
         };
         let bindings = Arc::new(Bindings::new(known, store, config.device.binding_lifetime));
         let standing = Standing::new(Arc::clone(&verifier), Arc::clone(&bindings));
-        let sessions =
-            Arc::new(Sessions::new(cluster, gate, Arc::clone(&audit), standing.clone(), issuer.clone(), &config));
+        let (trail, stands, certifies) = (Arc::clone(&audit), standing.clone(), issuer.clone());
+        let sessions = Arc::new(Sessions::new(cluster, gate, trail, stands, recorder, certifies, &config));
         let credentials = Credentials { verifier, bindings, devices, standing };
         let ssh = Arc::new(SshServer::new(&config.ssh, credentials, sessions, Arc::clone(&audit))?);
         let address = config.listen.address;

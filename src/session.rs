@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -18,19 +19,21 @@ use crate::audit::{Audit, ConnectionId, Event, SessionId};
 use crate::auth::Identity;
 use crate::auth::issuer::Issuer;
 use crate::auth::standing::Standing;
-use crate::authorize::{Action, Asking, Gate, Grant};
+use crate::authorize::{Action, Asking, Changes, Gate, Grant};
 use crate::cluster::{COMMAND_MAX_BYTES, Cluster, Target, WindowSize};
 use crate::config;
+use crate::recording::Recorder;
 use crate::target::{LoginName, TargetName, TargetNameError};
 
 mod dial;
 mod exit;
 mod inbound;
-mod limit;
 mod pump;
+mod recorded;
 mod request;
 mod run;
 mod start;
+mod tenure;
 mod transfer;
 mod word;
 
@@ -48,9 +51,13 @@ pub struct Sessions {
     gate: Gate,
     audit: Arc<Audit>,
     standing: Standing,
+    /// None where nothing can be recorded; the gate knows.
+    recorder: Option<Recorder>,
     /// None where no certificates are issued.
     issuer: Option<Arc<Issuer>>,
     settings: config::Session,
+    recheck_interval: Duration,
+    recheck_grace: Duration,
     profiles: BTreeMap<String, config::Profile>,
     /// Containers that are being ended after their client has left.
     endings: TaskTracker,
@@ -100,6 +107,7 @@ impl Sessions {
         gate: Gate,
         audit: Arc<Audit>,
         standing: Standing,
+        recorder: Option<Recorder>,
         issuer: Option<Arc<Issuer>>,
         config: &config::Config,
     ) -> Sessions {
@@ -108,8 +116,11 @@ impl Sessions {
             gate,
             audit,
             standing,
+            recorder,
             issuer,
             settings: config.session.clone(),
+            recheck_interval: config.authorize.recheck_interval,
+            recheck_grace: config.authorize.recheck_grace,
             profiles: config.profiles.clone(),
             endings: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -144,6 +155,8 @@ impl Sessions {
         action: Action,
     ) -> Result<Admitted<'a>, Failure> {
         let identity = &caller.identity;
+        // From before the question, so that no change falls between it and the first look.
+        let changes = self.gate.changes();
         let place = self.count(caller).and_then(|()| self.permit(caller, &action)).and_then(|()| self.place(caller));
         let (name, profile_name, profile, target) = match place {
             Ok(place) => place,
@@ -176,10 +189,10 @@ impl Sessions {
         };
         let grant = self.gate.ask(asking).await.map_err(|refusal| Failure {
             code: refusal.code(),
-            person: refusal.person().to_owned(),
+            person: refusal.person(),
             operator: refusal.to_string(),
         })?;
-        Ok(Admitted { grant, target, profile_name, profile })
+        Ok(Admitted { grant, changes, target, profile_name, profile })
     }
 
     /// Whether the caller's credential lets this begin, and it is small enough to be a question at all.
@@ -274,6 +287,8 @@ fn bounded(action: &Action) -> Result<(), Failure> {
 /// A caller that the `Gate` has let in.
 struct Admitted<'a> {
     grant: Grant,
+    /// When it must be asked about again.
+    changes: Changes,
     target: Arc<Target>,
     profile_name: &'a str,
     profile: &'a config::Profile,

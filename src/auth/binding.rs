@@ -78,6 +78,7 @@ impl Bindings {
             email: binding.email.clone(),
             groups: binding.groups.clone(),
             issuer: binding.issuer.clone(),
+            id_token: None,
             method: Method::BoundKey,
             credential: format!("key {fingerprint}, bound from {} until {}", binding.address, binding.until),
             valid_until: Some(binding.until),

@@ -195,6 +195,7 @@ impl Verifier {
             rights: options::rights(certificate),
             force_command: restrictions.force_command,
             issuer: None,
+            id_token: None,
             basis: Basis::Certificate(Arc::clone(marks)),
             origin: Origin {
                 login_until: said(issuer::LOGIN_UNTIL)

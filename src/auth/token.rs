@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::auth::{Basis, Identity, Method, Origin, Rights};
+use crate::auth::{Basis, Identity, Method, Origin, Rights, Secret};
 use crate::config::{self, TokenAlgorithm};
 
 mod claims;
@@ -102,7 +102,8 @@ impl Tokens {
         let named = unverified.claims.get("iss").and_then(Value::as_str);
         let url = named.ok_or(TokenRefusal::Malformed { problem: "it names no issuer" })?;
         let issuer = self.by_url.get(url).ok_or_else(|| TokenRefusal::Issuer { issuer: url.to_owned() })?;
-        issuer.verify(&unverified, now).await
+        let identity = issuer.verify(&unverified, now).await?;
+        Ok(Identity { id_token: Some(Secret::new(token)), ..identity })
     }
 
     /// The provider of one issuer and its document, for a device login.
@@ -147,6 +148,7 @@ impl Issuer {
             rights: Rights::ALL,
             force_command: None,
             issuer: Some(self.url.clone()),
+            id_token: None,
             basis: Basis::Token,
         })
     }

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use serde_json::json;
 
 use super::policy::{Effect, Policy, Verdict};
-use super::{Action, ActionKind, Decision, Query, QueryProfile, QuerySource, QueryTarget, QueryUser};
+use super::{Action, ActionKind, Decision, FileAccess, Query, QueryProfile, QuerySource, QueryTarget, QueryUser, SFTP};
 use crate::config::{Config, Profile, Session};
 
 /// The question, as the command line has it.
@@ -55,6 +55,9 @@ pub struct Question {
     /// With exec, which needs it, and with files [default: sftp]
     #[arg(long)]
     pub command: Option<String>,
+    /// With files, read or write [default: write, as sftp asks]
+    #[arg(long)]
+    pub access: Option<String>,
     /// With forward and listen, which need it, as host:port
     #[arg(long)]
     pub destination: Option<String>,
@@ -135,6 +138,8 @@ fn query(question: &Question, config: Option<&Config>) -> Result<Query, String> 
             email: None,
             groups: question.groups.clone(),
             method: crate::auth::Method::Certificate.as_str(),
+            issuer: None,
+            id_token: None,
         },
         action: action.kind(),
         target: QueryTarget {
@@ -148,6 +153,7 @@ fn query(question: &Question, config: Option<&Config>) -> Result<Query, String> 
         },
         profile: QueryProfile { name: profile, image },
         command: action.command().map(str::to_owned),
+        access: action.access(),
         destination: action.query_destination(),
         source: QuerySource { ip: source },
         time: question.time.as_deref().map_or_else(|| Ok(Timestamp::now()), time)?,
@@ -167,7 +173,9 @@ fn action(question: &Question) -> Result<Action, String> {
         (ActionKind::Exec, Some(command), None) => Ok(Action::Exec { command: command.clone() }),
         (ActionKind::Exec, None, None) => Err("--action exec runs a command: name it with --command".into()),
         (ActionKind::Files, command, None) => {
-            Ok(Action::Files { command: command.clone().unwrap_or_else(|| "sftp".to_owned()) })
+            let access = question.access.as_deref().map_or(Ok(FileAccess::Write), str::parse);
+            let access = access.map_err(|problem: String| format!("--access: {problem}"))?;
+            Ok(Action::Files { command: command.clone().unwrap_or_else(|| SFTP.to_owned()), access })
         }
         (ActionKind::Forward, None, Some(to)) => destination(to).map(|(host, port)| Action::Forward { host, port }),
         (ActionKind::Listen, None, Some(to)) => destination(to).map(|(host, port)| Action::Listen { host, port }),
@@ -211,7 +219,7 @@ fn as_text(query: &Query, decision: &Decision, verdicts: &[Verdict<'_>]) -> Stri
     let (word, target) = (if decision.allow { "allow" } else { "deny" }, &query.target);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{word}: {}", decision.reason);
-    if let Some(limit) = decision.obligations.max_duration.and_then(|limit| SignedDuration::try_from(limit).ok()) {
+    if let Some(limit) = decision.obligations.lasts(query.time).and_then(|limit| SignedDuration::try_from(limit).ok()) {
         let _ = writeln!(text, "the session ends after {limit:#}");
     }
     let groups = if query.user.groups.is_empty() { "none".to_owned() } else { query.user.groups.join(", ") };
@@ -258,7 +266,7 @@ fn as_json(query: &Query, decision: &Decision, verdicts: &[Verdict<'_>]) -> Stri
     let answer = json!({
         "allow": decision.allow,
         "reason": decision.reason,
-        "obligations": { "max_duration_seconds": decision.obligations.max_duration.map(|limit| limit.as_secs()) },
+        "obligations": decision.obligations,
         "query": query,
         "rules": rules,
     });
@@ -345,7 +353,7 @@ asked: alice (groups: payments-dev), shell in payments.web-1+app~general, from 1
         let json: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
         assert_eq!((answer.code, &json["allow"]), (0, &true.into()));
         assert_eq!(json["reason"], r#"role "developer", rule "own-ports" allows"#);
-        assert_eq!(json["obligations"]["max_duration_seconds"], 43_200);
+        assert_eq!(json["obligations"], json!({ "max_duration": "12h" }));
         assert_eq!(json["query"]["destination"], json!({ "host": "::1", "port": 8080 }));
         assert_eq!(json["query"]["time"], "2026-11-24T10:00:00Z");
         assert_eq!(json["query"]["action"], "forward");

@@ -1,19 +1,23 @@
 //! The only way to a `Grant`.
 //!
 //! Guards: nothing is granted before the yes is in the audit trail, and nothing but a recorded yes is granted: a no,
-//! an error, a panic, silence beyond the deadline and a trail that cannot be written all refuse.
+//! an error, a panic, silence beyond the deadline and a trail that cannot be written all refuse. A yes whose obligations
+//! cannot be kept is none.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{FutureExt as _, select_all};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::{
-    Action, Authorizer, Decision, Obligations, Query, QueryProfile, QuerySource, QueryTarget, QueryUser, Unavailable,
+    Action, Authorizer, Decision, FileAccess, Obligations, Query, QueryProfile, QuerySource, QueryTarget, QueryUser,
+    Unavailable,
 };
 use crate::audit::{Audit, AuditError, ConnectionId, Event, SessionId};
 use crate::auth::Identity;
@@ -23,10 +27,15 @@ use crate::cluster::Target;
 /// anybody with a login what runs in the cluster. The audit trail tells them apart.
 pub const NOT_OPEN: &str = "no such place, or it is not open to you";
 
+/// The command of a file server for `sftp`, in questions.
+pub const SFTP: &str = "sftp";
+
 /// Asks the authorizer, records the answer, and makes the `Grant`.
 pub struct Gate {
     authorizer: Arc<dyn Authorizer>,
     deadline: Duration,
+    /// Whether what a person sees can be recorded.
+    records: bool,
     audit: Arc<Audit>,
 }
 
@@ -46,6 +55,31 @@ pub struct Asking<'a> {
     pub source: IpAddr,
 }
 
+/// Who looks for places that are open to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Looking<'a> {
+    pub connection: &'a ConnectionId,
+    pub session: &'a SessionId,
+    pub identity: &'a Arc<Identity>,
+    pub profile: &'a str,
+    pub image: &'a str,
+    pub source: IpAddr,
+}
+
+/// Whether what was granted still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Still {
+    /// It does, on these terms.
+    Granted(Obligations),
+    Denied {
+        reason: String,
+    },
+    /// Nobody can say just now.
+    Unknown {
+        detail: String,
+    },
+}
+
 /// Proof that this identity may do this action on this target, and with which obligations.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -53,6 +87,8 @@ pub struct Grant {
     target: Arc<Target>,
     action: Action,
     profile: String,
+    image: String,
+    source: IpAddr,
     obligations: Obligations,
     granted_at: Timestamp,
 }
@@ -62,6 +98,15 @@ pub struct Grant {
 pub enum Refusal {
     #[error("denied: {reason}")]
     Denied { reason: String },
+    /// Allowed, but not by this profile: the person may know, since they may do it by another.
+    #[error("allowed, but not with the profile {profile}")]
+    Profile { profile: String, allowed: Vec<String> },
+    /// Allowed, but only to read files.
+    #[error("allowed, but only to read files")]
+    ReadOnly,
+    /// Allowed if recorded, and there is no recorder.
+    #[error("allowed, but only with a recording, and there is no recorder: set recording.folder")]
+    NoRecorder,
     #[error("the authorizer gave no answer: {detail}")]
     Unavailable { detail: String },
     /// The answer, whatever it was, could not be recorded.
@@ -70,23 +115,34 @@ pub enum Refusal {
 }
 
 impl Gate {
-    /// `deadline` is the time that the authorizer has for one answer.
-    pub fn new(authorizer: Arc<dyn Authorizer>, deadline: Duration, audit: Arc<Audit>) -> Gate {
-        Gate { authorizer, deadline, audit }
+    /// `deadline` is the time that the authorizer has for one answer; `records` tells whether there is a recorder.
+    pub fn new(authorizer: Arc<dyn Authorizer>, deadline: Duration, records: bool, audit: Arc<Audit>) -> Gate {
+        Gate { authorizer, deadline, records, audit }
     }
 
     /// Asks whether this may be. Every answer is in the audit trail before this returns.
     pub async fn ask(&self, asking: Asking<'_>) -> Result<Grant, Refusal> {
         let answer = self.answer(asking.query(Timestamp::now())).await;
-        let (allow, code, reason) = match &answer {
-            Ok(Decision { allow: true, reason, .. }) => (true, "allowed", reason.clone()),
-            Ok(Decision { allow: false, reason, .. }) => (false, "denied", reason.clone()),
-            Err(unavailable) => (false, "authorizer_unavailable", unavailable.to_string()),
+        let outcome = match answer {
+            Ok(Decision { allow: true, reason, obligations }) => match self.breach(&asking, &obligations) {
+                None => Ok((reason, obligations)),
+                Some(refusal) => Err(refusal),
+            },
+            Ok(Decision { allow: false, reason, .. }) => Err(Refusal::Denied { reason }),
+            Err(Unavailable(detail)) => Err(Refusal::Unavailable { detail }),
         };
-        if answer.is_err() {
-            tracing::warn!(session = %asking.session, reason, "the authorizer gave no answer, so it is a no");
-        } else {
-            tracing::info!(session = %asking.session, action = asking.action.name(), allow, reason, "decided");
+        let (allow, code, reason) = match &outcome {
+            Ok((reason, _)) => (true, "allowed", reason.clone()),
+            Err(Refusal::Denied { reason } | Refusal::Unavailable { detail: reason }) => {
+                (false, outcome.as_ref().map_or_else(Refusal::code, |_| "allowed"), reason.clone())
+            }
+            Err(refusal) => (false, refusal.code(), refusal.to_string()),
+        };
+        match &outcome {
+            Err(Refusal::Unavailable { .. }) => {
+                tracing::warn!(session = %asking.session, reason, "the authorizer gave no answer, so it is a no");
+            }
+            _ => tracing::info!(session = %asking.session, action = asking.action.name(), allow, reason, "decided"),
         }
         let event = Event::Decision {
             subject: asking.identity.subject().to_owned(),
@@ -101,18 +157,84 @@ impl Gate {
         };
         let recorded = self.audit.record(asking.connection, Some(asking.session), &event).await;
         recorded.map_err(Refusal::Unrecorded)?;
-        match answer {
-            Ok(Decision { allow: true, obligations, .. }) => Ok(Grant {
-                identity: Arc::clone(asking.identity),
-                target: Arc::clone(asking.target),
-                action: asking.action,
-                profile: asking.profile.to_owned(),
-                obligations,
-                granted_at: Timestamp::now(),
-            }),
-            Ok(Decision { allow: false, reason, .. }) => Err(Refusal::Denied { reason }),
-            Err(Unavailable(detail)) => Err(Refusal::Unavailable { detail }),
+        let (_, obligations) = outcome?;
+        Ok(Grant {
+            identity: Arc::clone(asking.identity),
+            target: Arc::clone(asking.target),
+            action: asking.action,
+            profile: asking.profile.to_owned(),
+            image: asking.image.to_owned(),
+            source: asking.source,
+            obligations,
+            granted_at: Timestamp::now(),
+        })
+    }
+
+    /// Asks once more about what was granted, in the place as it is now. Records nothing: that what was allowed still is
+    /// is no event.
+    pub async fn still(&self, grant: &Grant, target: &Target) -> Still {
+        let looking = (grant.identity.as_ref(), grant.profile.as_str(), grant.image.as_str(), grant.source);
+        match self.answer(query(looking, target, &grant.action, Timestamp::now())).await {
+            Ok(Decision { allow: true, obligations, .. }) => Still::Granted(obligations),
+            Ok(Decision { allow: false, reason, .. }) => Still::Denied { reason },
+            Err(Unavailable(detail)) => Still::Unknown { detail },
         }
+    }
+
+    /// Which of these places the person may know of: `list`. A part of the list at a time is asked about (`at_once`), and
+    /// recorded by its counts before this returns.
+    pub async fn visible(&self, looking: Looking<'_>, targets: &[Arc<Target>]) -> Result<Vec<bool>, Refusal> {
+        let (identity, now) = (looking.identity.as_ref(), Timestamp::now());
+        let asker = (identity, looking.profile, looking.image, looking.source);
+        let queries: Vec<_> = targets.iter().map(|target| query(asker, target, &Action::List, now)).collect();
+        let asked = queries.len();
+        let authorizer = Arc::clone(&self.authorizer);
+        let answer = self.within(async move { authorizer.decide_all(&queries).await }).await;
+        // Several answers, but not one for each: nobody can say whose they are.
+        let answer = answer.and_then(|decisions| match decisions.len() == asked {
+            true => Ok(decisions.into_iter().map(|decision| decision.allow).collect::<Vec<_>>()),
+            false => Err(Unavailable(format!("{} answers to {asked} questions", decisions.len()))),
+        });
+        let listed = Event::PlacesListed {
+            subject: identity.subject().to_owned(),
+            asked,
+            open: answer.iter().flatten().filter(|open| **open).count(),
+            code: if answer.is_ok() { "listed" } else { "authorizer_unavailable" },
+            reason: answer.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+        };
+        let recorded = self.audit.record(looking.connection, Some(looking.session), &listed).await;
+        recorded.map_err(Refusal::Unrecorded)?;
+        answer.map_err(|Unavailable(detail)| {
+            tracing::warn!(session = %looking.session, detail, "the authorizer gave no answer, so nothing is listed");
+            Refusal::Unavailable { detail }
+        })
+    }
+
+    /// Why a yes with these obligations is none for this question.
+    fn breach(&self, asking: &Asking<'_>, obligations: &Obligations) -> Option<Refusal> {
+        if let Some(allowed) = &obligations.profiles
+            && !allowed.iter().any(|profile| profile == asking.profile)
+        {
+            return Some(Refusal::Profile { profile: asking.profile.to_owned(), allowed: allowed.clone() });
+        }
+        // A file server that can do both is held to reading; a command that writes is not.
+        let writes = matches!(&asking.action, Action::Files { access: FileAccess::Write, command } if command != SFTP);
+        if obligations.read_only && writes {
+            return Some(Refusal::ReadOnly);
+        }
+        (obligations.record && !self.records).then_some(Refusal::NoRecorder)
+    }
+
+    /// How many places `visible` takes well at once.
+    pub fn at_once(&self) -> usize {
+        self.authorizer.at_once().max(1)
+    }
+
+    /// Tells when answers may have changed, from now on.
+    pub fn changes(&self) -> Changes {
+        let mut counters = self.authorizer.changes();
+        counters.iter_mut().for_each(watch::Receiver::mark_unchanged);
+        Changes(counters)
     }
 
     /// The authorizer's answer, within the deadline.
@@ -121,8 +243,15 @@ impl Gate {
     /// deadline from passing. The task ends with this call, so late answers do not pile up.
     async fn answer(&self, query: Query) -> Result<Decision, Unavailable> {
         let authorizer = Arc::clone(&self.authorizer);
-        let asked = async move { authorizer.decide(&query).await }.in_current_span();
-        match timeout(self.deadline, AbortOnDropHandle::new(tokio::spawn(asked))).await {
+        self.within(async move { authorizer.decide(&query).await }).await
+    }
+
+    async fn within<T: Send + 'static>(
+        &self,
+        asking: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let asked = tokio::spawn(asking.in_current_span());
+        match timeout(self.deadline, AbortOnDropHandle::new(asked)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(broken)) => Err(Unavailable(format!("it broke: {broken}"))),
             Err(_) => Err(Unavailable(format!("it did not answer within {:?}", self.deadline))),
@@ -130,32 +259,63 @@ impl Gate {
     }
 }
 
+/// The moments at which an authorizer's answers may have changed.
+pub struct Changes(Vec<watch::Receiver<u64>>);
+
+impl Changes {
+    /// Returns with the next change; never where there is no telling. Cancel safe.
+    pub async fn next(&mut self) {
+        let changes: Vec<_> = self.0.iter_mut().map(|counter| changed(counter).boxed()).collect();
+        match changes.is_empty() {
+            true => std::future::pending().await,
+            false => drop(select_all(changes).await),
+        }
+    }
+}
+
 impl Asking<'_> {
     fn query(&self, time: Timestamp) -> Query {
-        let (identity, target) = (self.identity, self.target);
-        Query {
-            user: QueryUser {
-                subject: identity.subject().to_owned(),
-                email: identity.email().map(str::to_owned),
-                groups: identity.groups().to_vec(),
-                method: identity.method().as_str(),
-            },
-            action: self.action.kind(),
-            target: QueryTarget {
-                namespace: target.namespace().to_owned(),
-                namespace_labels: target.namespace_labels().clone(),
-                pod: target.pod().to_owned(),
-                pod_labels: target.pod_labels().clone(),
-                pod_ips: target.pod_ips().to_vec(),
-                workload: target.workload().map(str::to_owned),
-                container: target.container().to_owned(),
-            },
-            profile: QueryProfile { name: self.profile.to_owned(), image: self.image.to_owned() },
-            command: self.action.command().map(str::to_owned),
-            destination: self.action.query_destination(),
-            source: QuerySource { ip: self.source },
-            time,
-        }
+        let asker = (self.identity.as_ref(), self.profile, self.image, self.source);
+        query(asker, self.target, &self.action, time)
+    }
+}
+
+/// A counter whose sender has gone changes no more.
+async fn changed(counter: &mut watch::Receiver<u64>) {
+    if counter.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Who asks, by which profile and image, from where.
+type Asker<'a> = (&'a Identity, &'a str, &'a str, IpAddr);
+
+fn query((identity, profile, image, source): Asker<'_>, target: &Target, action: &Action, time: Timestamp) -> Query {
+    Query {
+        user: QueryUser {
+            subject: identity.subject().to_owned(),
+            email: identity.email().map(str::to_owned),
+            groups: identity.groups().to_vec(),
+            method: identity.method().as_str(),
+            issuer: identity.issuer().map(str::to_owned),
+            id_token: identity.id_token().cloned(),
+        },
+        action: action.kind(),
+        target: QueryTarget {
+            namespace: target.namespace().to_owned(),
+            namespace_labels: target.namespace_labels().clone(),
+            pod: target.pod().to_owned(),
+            pod_labels: target.pod_labels().clone(),
+            pod_ips: target.pod_ips().to_vec(),
+            workload: target.workload().map(str::to_owned),
+            container: target.container().to_owned(),
+        },
+        profile: QueryProfile { name: profile.to_owned(), image: image.to_owned() },
+        command: action.command().map(str::to_owned),
+        access: action.access(),
+        destination: action.query_destination(),
+        source: QuerySource { ip: source },
+        time,
     }
 }
 
@@ -191,19 +351,35 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Denied { .. } => "denied",
+            Refusal::Profile { .. } => "profile_not_allowed",
+            Refusal::ReadOnly => "read_only",
+            Refusal::NoRecorder => "recorder_unavailable",
             Refusal::Unavailable { .. } => "authorizer_unavailable",
             Refusal::Unrecorded(_) => "audit_unavailable",
         }
     }
 
-    /// The sentence for the person. It says nothing of the policy.
-    pub fn person(&self) -> &'static str {
+    /// The sentence for the person. It says nothing of the policy beyond what they may do.
+    pub fn person(&self) -> String {
         match self {
-            Refusal::Denied { .. } => NOT_OPEN,
-            Refusal::Unavailable { .. } => {
-                "whether you may do this cannot be decided just now, so it is a no: try again in a moment"
+            Refusal::Denied { .. } => NOT_OPEN.to_owned(),
+            Refusal::Profile { profile, allowed } if allowed.is_empty() => {
+                format!("you may use no debug profile there, and so not ~{profile}")
             }
-            Refusal::Unrecorded(_) => "the audit trail cannot be written, so nothing may happen now: try again later",
+            Refusal::Profile { profile, allowed } => {
+                format!("you may not use the profile ~{profile} there: use one of {}", allowed.join(", "))
+            }
+            Refusal::ReadOnly => "you may read files there, and write none".to_owned(),
+            Refusal::NoRecorder => {
+                "this may only be done with a recording, which cannot be made here: tell whoever runs porthole"
+                    .to_owned()
+            }
+            Refusal::Unavailable { .. } => {
+                "whether you may do this cannot be decided just now, so it is a no: try again in a moment".to_owned()
+            }
+            Refusal::Unrecorded(_) => {
+                "the audit trail cannot be written, so nothing may happen now: try again later".to_owned()
+            }
         }
     }
 }
@@ -220,6 +396,10 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Backend {
         Allows,
+        /// A yes that asks for one thing.
+        Records,
+        OnlyReads,
+        OnlyByNetadmin,
         Denies,
         Fails,
         NeverAnswers,
@@ -231,7 +411,8 @@ mod tests {
 
     impl Authorizer for Backend {
         fn decide<'a>(&'a self, _: &'a Query) -> BoxFuture<'a, Result<Decision, Unavailable>> {
-            let obligations = Obligations { max_duration: Some(Duration::from_secs(60)) };
+            let obligations = Obligations { max_duration: Some(Duration::from_secs(60)), ..Obligations::default() };
+            let yes = |obligations| Ok(Decision { allow: true, reason: "because".to_owned(), obligations });
             let answer = |allow| Ok(Decision { allow, reason: "because".to_owned(), obligations });
             match *self {
                 Backend::PanicsAtOnce => panic!("a bug before the first await"),
@@ -239,6 +420,12 @@ mod tests {
                     match backend {
                         Backend::Allows => answer(true),
                         Backend::Denies => answer(false),
+                        Backend::Records => yes(Obligations { record: true, ..Obligations::default() }),
+                        Backend::OnlyReads => yes(Obligations { read_only: true, ..Obligations::default() }),
+                        Backend::OnlyByNetadmin => {
+                            let profiles = Some(vec!["netadmin".to_owned()]);
+                            yes(Obligations { profiles, ..Obligations::default() })
+                        }
                         Backend::Fails => Err(Unavailable("it answered 500".to_owned())),
                         Backend::NeverAnswers => std::future::pending().await,
                         Backend::Blocks => {
@@ -275,7 +462,7 @@ mod tests {
     }
 
     async fn ask(backend: Backend, audit: &Arc<Audit>, action: Action) -> Result<Grant, Refusal> {
-        let gate = Gate::new(Arc::new(backend), DEADLINE, Arc::clone(audit));
+        let gate = Gate::new(Arc::new(backend), DEADLINE, false, Arc::clone(audit));
         let connection = ConnectionId::random();
         gate.ask(Asking {
             connection: &connection,
@@ -315,11 +502,30 @@ mod tests {
         let trail = Trail::new().await;
         let forward = Action::Forward { host: "::1".to_owned(), port: 80 };
         let refusal = ask(Backend::Denies, &trail.audit, forward).await.unwrap_err();
-        assert_eq!((refusal.code(), refusal.person()), ("denied", NOT_OPEN));
+        assert_eq!((refusal.code(), refusal.person().as_str()), ("denied", NOT_OPEN));
         assert_eq!(refusal.to_string(), "denied: because");
         let [event] = &trail.events()[..] else { panic!("{:?}", trail.events()) };
         assert_eq!((&event["code"], &event["allow"]), (&"denied".into(), &false.into()));
         assert_eq!(event["destination"], "[::1]:80");
+    }
+
+    #[tokio::test]
+    async fn a_yes_whose_obligations_cannot_be_kept_is_none() {
+        let files = |access, command: &str| Action::Files { command: command.to_owned(), access };
+        for (backend, action, code) in [
+            (Backend::Records, Action::Shell, "recorder_unavailable"),
+            (Backend::OnlyByNetadmin, Action::Shell, "profile_not_allowed"),
+            (Backend::OnlyReads, files(FileAccess::Write, "scp -t /tmp"), "read_only"),
+        ] {
+            let trail = Trail::new().await;
+            let refusal = ask(backend, &trail.audit, action).await.unwrap_err();
+            let [event] = &trail.events()[..] else { panic!("{:?}", trail.events()) };
+            assert_eq!((refusal.code(), &event["code"], &event["allow"]), (code, &code.into(), &false.into()));
+        }
+        for action in [files(FileAccess::Read, "scp -f /tmp"), files(FileAccess::Write, SFTP)] {
+            let trail = Trail::new().await;
+            assert!(ask(Backend::OnlyReads, &trail.audit, action).await.unwrap().obligations().read_only);
+        }
     }
 
     #[tokio::test]

@@ -5,13 +5,15 @@
 //! not load changes nothing of the policy in force. Each decision says which rule made it, or which came nearest.
 //!
 //! Where several rules allow, the one that lasts longest decides, since a second role must never take away what the
-//! first one gives. Among equals it is the first: roles by name, rules as the file has them.
+//! first one gives; of those that last as long, the one that asks for less. Among equals it is the first: roles by name,
+//! rules as the file has them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Authorizer, Decision, Obligations, Query, QueryUser, Unavailable};
@@ -29,6 +31,9 @@ pub use rule::Effect;
 
 use pattern::Glob;
 use rule::{Condition, Quoted, Rule};
+
+/// A list's part: a millisecond or two of work, after which others get their turn.
+const AT_ONCE: usize = 500;
 
 /// A policy file as an authorizer: always the last version of it that loaded.
 pub struct PolicyFile {
@@ -87,16 +92,26 @@ impl PolicyFile {
         let policy = Watched::open("policy", &[file.to_owned()], move || Policy::load(&path))?;
         Ok(PolicyFile { policy })
     }
-
-    /// A counter that moves with each new version in force.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.policy.changes()
-    }
 }
 
 impl Authorizer for PolicyFile {
     fn decide<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Decision, Unavailable>> {
         Box::pin(async move { Ok(self.policy.current().decide(query)) })
+    }
+
+    fn decide_all<'a>(&'a self, queries: &'a [Query]) -> BoxFuture<'a, Result<Vec<Decision>, Unavailable>> {
+        Box::pin(async move {
+            let policy = self.policy.current();
+            Ok(queries.iter().map(|query| policy.decide(query)).collect())
+        })
+    }
+
+    fn at_once(&self) -> usize {
+        AT_ONCE
+    }
+
+    fn changes(&self) -> Vec<watch::Receiver<u64>> {
+        vec![self.policy.changes()]
     }
 }
 
@@ -115,19 +130,19 @@ impl Policy {
 
     /// Answers one question.
     pub fn decide(&self, query: &Query) -> Decision {
-        let mut allowing: Option<(&Role, &Rule, Option<Duration>)> = None;
+        let mut allowing: Option<(&Role, &Rule, Obligations)> = None;
         let mut nearest: Option<(&Role, &Rule, Condition)> = None;
         let mut bound = false;
         for role in self.roles_of(&query.user) {
             bound = true;
             for rule in &role.rules {
                 match (rule.effect, rule.misfit(query)) {
-                    (Effect::Deny, None) => return denied(format!("{} denies", place(role, rule))),
+                    (Effect::Deny, None) => return Decision::denied(format!("{} denies", place(role, rule))),
                     (Effect::Deny, Some(_)) => {}
                     (Effect::Allow, None) => {
-                        let lasts = rule.lasts(query);
-                        if allowing.is_none_or(|(_, _, best)| is_longer(lasts, best)) {
-                            allowing = Some((role, rule, lasts));
+                        let asks = rule.asks(query);
+                        if allowing.as_ref().is_none_or(|(_, _, best)| is_lighter(&asks, best, query.time)) {
+                            allowing = Some((role, rule, asks));
                         }
                     }
                     (Effect::Allow, Some(misfit)) => {
@@ -139,16 +154,16 @@ impl Policy {
             }
         }
         match (allowing, nearest) {
-            (Some((role, rule, max_duration)), _) => Decision {
-                allow: true,
-                reason: format!("{} allows", place(role, rule)),
-                obligations: Obligations { max_duration },
-            },
-            (None, Some((role, rule, misfit))) => {
-                denied(format!("no rule matches: nearest: {}: {}", place(role, rule), rule.because(misfit, query)))
+            (Some((role, rule, obligations)), _) => {
+                Decision { allow: true, reason: format!("{} allows", place(role, rule)), obligations }
             }
-            (None, None) if bound => denied("no rule matches: no role of this person allows anything".to_owned()),
-            (None, None) => denied(format!("no rule matches: {} has no role", Quoted(&query.user.subject))),
+            (None, Some((role, rule, misfit))) => Decision::denied(format!(
+                "no rule matches: nearest: {}: {}",
+                place(role, rule),
+                rule.because(misfit, query)
+            )),
+            (None, None) if bound => Decision::denied("no rule matches: no role of this person allows anything"),
+            (None, None) => Decision::denied(format!("no rule matches: {} has no role", Quoted(&query.user.subject))),
         }
     }
 
@@ -193,6 +208,14 @@ impl Holders {
     }
 }
 
+/// Whether one set of obligations leaves more than another.
+fn is_lighter(one: &Obligations, other: &Obligations, now: Timestamp) -> bool {
+    match (one.lasts(now), other.lasts(now)) {
+        (lasts, best) if lasts == best => (one.record, one.read_only) < (other.record, other.read_only),
+        (lasts, best) => is_longer(lasts, best),
+    }
+}
+
 /// No limit is longer than any.
 fn is_longer(one: Option<Duration>, other: Option<Duration>) -> bool {
     match (one, other) {
@@ -206,9 +229,5 @@ fn place(role: &Role, rule: &Rule) -> String {
     format!("role {:?}, rule {:?}", role.name, rule.id)
 }
 
-fn denied(reason: String) -> Decision {
-    Decision { allow: false, reason, obligations: Obligations::default() }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

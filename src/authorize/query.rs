@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::auth::Secret;
+
 /// What somebody wants to do in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -19,6 +21,7 @@ pub enum Action {
     /// `sftp`, `scp`, `rsync`.
     Files {
         command: String,
+        access: FileAccess,
     },
     /// A connection to `host:port`, dialled inside the pod's network namespace.
     Forward {
@@ -47,6 +50,15 @@ pub enum ActionKind {
     Agent,
 }
 
+/// What a file transfer may do to the pod's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileAccess {
+    Read,
+    /// `sftp` among them, which can do both.
+    Write,
+}
+
 impl Action {
     pub fn kind(&self) -> ActionKind {
         match self {
@@ -68,7 +80,15 @@ impl Action {
     /// What would run; none where the action runs nothing in particular.
     pub fn command(&self) -> Option<&str> {
         match self {
-            Action::Exec { command } | Action::Files { command } => Some(command),
+            Action::Exec { command } | Action::Files { command, .. } => Some(command),
+            _ => None,
+        }
+    }
+
+    /// With `files`, what they may do.
+    pub fn access(&self) -> Option<FileAccess> {
+        match self {
+            Action::Files { access, .. } => Some(*access),
             _ => None,
         }
     }
@@ -117,6 +137,25 @@ impl ActionKind {
     }
 }
 
+impl FileAccess {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FileAccess::Read => "read",
+            FileAccess::Write => "write",
+        }
+    }
+}
+
+impl std::str::FromStr for FileAccess {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FileAccess, String> {
+        let known = [FileAccess::Read, FileAccess::Write];
+        let found = known.into_iter().find(|access| access.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is no access: use read or write"))
+    }
+}
+
 impl fmt::Display for ActionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -124,7 +163,7 @@ impl fmt::Display for ActionKind {
 }
 
 /// Who wants what, where, by which profile, from where and when.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Query {
     pub user: QueryUser,
     pub action: ActionKind,
@@ -133,6 +172,9 @@ pub struct Query {
     /// With `exec` and `files`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// With `files`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<FileAccess>,
     /// With `forward` and `listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<QueryDestination>,
@@ -140,16 +182,21 @@ pub struct Query {
     pub time: Timestamp,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryUser {
     pub subject: String,
     pub email: Option<String>,
     pub groups: Vec<String>,
     /// How the identity was proved.
     pub method: &'static str,
+    /// The identity provider that vouches for the person; none where a CA does.
+    pub issuer: Option<String>,
+    /// The person's id_token, if they came with one. It goes to servers that are to have it, and into no document.
+    #[serde(skip)]
+    pub id_token: Option<Secret>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryTarget {
     pub namespace: String,
     pub namespace_labels: BTreeMap<String, String>,
@@ -162,14 +209,14 @@ pub struct QueryTarget {
     pub container: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryProfile {
     pub name: String,
     pub image: String,
 }
 
 /// A destination as the client wrote it: no name is looked up.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryDestination {
     pub host: String,
     pub port: u16,
@@ -184,7 +231,7 @@ impl fmt::Display for QueryDestination {
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QuerySource {
     pub ip: IpAddr,
 }

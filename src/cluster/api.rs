@@ -9,6 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::error::{ConnectError, Refused, chain};
+use crate::authorize::Reviewer;
 use crate::config;
 
 /// Tries of one request, where the API server is busy, restarting, or behind a load balancer that is.
@@ -17,8 +18,9 @@ const TRIES: u32 = 4;
 /// to know.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// One API server.
 #[derive(Clone)]
-pub(super) struct ApiServer {
+pub struct ApiServer {
     client: Client,
     request_timeout: Duration,
 }
@@ -52,13 +54,18 @@ impl ApiServer {
         Ok(ApiServer { client, request_timeout: settings.request_timeout })
     }
 
-    pub fn client(&self) -> Client {
+    /// The same, to be asked who may do what.
+    pub fn reviewer(&self) -> Reviewer {
+        Reviewer::new(self.client())
+    }
+
+    pub(super) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// Sends a request that may be sent twice without harm, and again where the API server is not there. `doing` says for
     /// the operator what was tried.
-    pub async fn ask<T, F>(&self, doing: &str, request: impl Fn(Client) -> F) -> Result<T, Refused>
+    pub(super) async fn ask<T, F>(&self, doing: &str, request: impl Fn(Client) -> F) -> Result<T, Refused>
     where
         F: Future<Output = kube::Result<T>>,
     {

@@ -51,7 +51,10 @@ pub enum Program {
     /// A command line, for the shell.
     Command(String),
     /// The image's sftp-server.
-    Sftp,
+    Sftp {
+        /// It changes nothing.
+        read_only: bool,
+    },
 }
 
 /// A terminal's size in characters.

@@ -134,6 +134,19 @@ pub(super) fn resolve(cache: &Cache, name: &TargetName, subject: &str) -> Result
     })
 }
 
+/// The same pod, as the watches have told of it since.
+pub(super) fn as_it_is(cache: &Cache, target: &Target) -> Target {
+    let mut now = target.clone();
+    let pod = cache.pods.get(&(target.namespace.clone(), target.pod.clone()));
+    if let Some(pod) = pod.filter(|pod| pod.uid == target.pod_uid) {
+        now.pod_labels = pod.labels.clone();
+    }
+    if let Some(labels) = cache.namespaces.get(&target.namespace) {
+        now.namespace_labels = labels;
+    }
+    now
+}
+
 fn find(cache: &Cache, namespace: &str, name: &str) -> Option<Found> {
     let key = (namespace.to_owned(), name.to_owned());
     if let Some(pod) = cache.pods.get(&key) {

@@ -110,12 +110,13 @@ impl Order<'_> {
     fn run(&self) -> String {
         match self.program {
             Program::Shell => "\"$s\" -l".to_owned(),
-            Program::Sftp => {
+            Program::Sftp { read_only } => {
+                let flag = if *read_only { " -R" } else { "" };
                 let find = format!(
                     "p=\nfor f in {SFTP_SERVERS}; do [ -x $f ] && p=$f && break; done\n\
                      [ \"$p\" ] || p=`command -v sftp-server`"
                 );
-                format!("{find}\nif [ \"$p\" ]; then \"$p\"; else {}; fi", self.missing("sftp-server"))
+                format!("{find}\nif [ \"$p\" ]; then \"$p\"{flag}; else {}; fi", self.missing("sftp-server"))
             }
             Program::Command(command) => {
                 let run = format!("\"$s\" -c {}", quoted(command));

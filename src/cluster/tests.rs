@@ -9,10 +9,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::{Chunk, Cluster, End, Launch, Process, Program, StartError, WindowSize};
+use super::{ApiServer, Chunk, Cluster, End, Launch, Process, Program, StartError, WindowSize};
 use crate::audit::{Audit, ConnectionId};
 use crate::auth::Identity;
-use crate::authorize::{Action, Asking, Authorizer, Decision, Gate, Grant, Obligations, Query, Unavailable};
+use crate::authorize::{
+    Action, Asking, Authorizer, Decision, FileAccess, Gate, Grant, Obligations, Query, SFTP, Unavailable,
+};
 use crate::config::{self, Preset, Profile};
 use crate::playground::{Emulator, Options, probe};
 use crate::target::{LoginName, TargetName};
@@ -80,7 +82,8 @@ impl World {
             None => kubeconfig,
         };
         let settings = config::Cluster { kubeconfig: Some(kubeconfig), ..config::Cluster::default() };
-        let cluster = Cluster::connect(&settings, Duration::from_secs(30)).await.unwrap();
+        let api = ApiServer::open(&settings).await.unwrap();
+        let cluster = Cluster::connect(api, &settings, Duration::from_secs(30)).await.unwrap();
         let audit = Audit::open(&config::Audit { file: Some("/dev/null".into()), ..Default::default() }).await.unwrap();
         let real = emulator.is_none();
         let pods = ["demo.web", "demo.db", "demo.distroless", "demo.broken", "team.api", "restricted.app"];
@@ -95,7 +98,7 @@ impl World {
         }
         Some(World {
             cluster,
-            gate: Gate::new(Arc::new(Anything), PATIENCE, Arc::new(audit)),
+            gate: Gate::new(Arc::new(Anything), PATIENCE, false, Arc::new(audit)),
             identity: Arc::new(Identity::for_tests("Tess O'Tester", &["dev"])),
             connection: ConnectionId::random(),
             sessions: AtomicU32::new(0),
@@ -135,7 +138,7 @@ impl World {
     ) -> Result<Process, StartError> {
         let action = match &program {
             Program::Shell => Action::Shell,
-            Program::Sftp => Action::Files { command: "sftp".to_owned() },
+            Program::Sftp { .. } => Action::Files { command: SFTP.to_owned(), access: FileAccess::Write },
             Program::Command(command) => Action::Exec { command: command.clone() },
         };
         let grant = self.grant(place, action).await;
@@ -480,7 +483,8 @@ async fn a_pod_whose_image_cannot_be_pulled_can_be_entered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_need_their_program() {
     let world = world!();
-    let mut process = world.start("demo.web", &world.profile(), Program::Sftp, None).await.unwrap();
+    let mut process =
+        world.start("demo.web", &world.profile(), Program::Sftp { read_only: false }, None).await.unwrap();
     // SSH_FXP_INIT, version 3, answered by SSH_FXP_VERSION.
     process.input.write(Bytes::from_static(&[0, 0, 0, 5, 1, 0, 0, 0, 3])).await.unwrap();
     let Some(Chunk::Stdout(answer)) = process.output.next().await else { panic!("no answer") };
@@ -489,7 +493,7 @@ async fn files_need_their_program() {
     assert_eq!(finish(process).await.2, End::Exited { status: 0 });
     if world.real {
         let plain = Profile { image: world.plain.to_owned(), ..Profile::default() };
-        for program in [Program::Sftp, Program::Command("rsync --server . .".to_owned())] {
+        for program in [Program::Sftp { read_only: false }, Program::Command("rsync --server . .".to_owned())] {
             let (stdout, stderr, end) = finish(world.start("demo.web", &plain, program, None).await.unwrap()).await;
             eprintln!("{}", text(&stderr));
             assert_eq!((&*text(&stdout), end), ("", End::Exited { status: 254 }));

@@ -7,20 +7,19 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::exit::Failure;
-use super::limit::Limit;
 use super::pump::Counts;
+use super::tenure::Tenure;
 use super::{Caller, Client, ClientGone, Outlet, Sessions};
 use crate::audit::{Event, SessionId};
-use crate::authorize::Action;
+use crate::authorize::{Action, Grant};
 use crate::cluster::{Tunnel, TunnelReader, TunnelWriter};
 
 /// A connection that stands.
 pub struct Forward {
     tunnel: Tunnel,
-    subject: String,
-    target: String,
+    grant: Grant,
     destination: String,
-    limit: Limit,
+    tenure: Tenure,
 }
 
 impl Sessions {
@@ -31,7 +30,6 @@ impl Sessions {
     pub async fn dial(&self, caller: &Caller, session: &SessionId, host: &str, port: u16) -> Result<Forward, Failure> {
         let action = Action::Forward { host: host.to_owned(), port };
         let admitted = self.admit(caller, session, action).await?;
-        let limit = self.limit(caller, &admitted.grant);
         let tunnel = self.cluster.dial(&admitted.grant).await.map_err(|error| Failure {
             code: error.code(),
             person: error.person(),
@@ -41,13 +39,10 @@ impl Sessions {
         let (target, destination) = (admitted.target.to_string(), format!("{host}:{port}"));
         match tunnel {
             Ok(tunnel) => {
-                let opened = Event::ForwardOpened {
-                    subject: subject.clone(),
-                    target: target.clone(),
-                    destination: destination.clone(),
-                };
+                let opened = Event::ForwardOpened { subject, target, destination: destination.clone() };
                 self.record(&caller.connection, session, &opened).await?;
-                Ok(Forward { tunnel, subject, target, destination, limit })
+                let tenure = self.tenure(caller, admitted.changes);
+                Ok(Forward { tunnel, grant: admitted.grant, destination, tenure })
             }
             Err(failure) => {
                 let ended = Event::ForwardEnded {
@@ -74,7 +69,7 @@ impl Sessions {
         forward: Forward,
         client: &Client<O>,
     ) {
-        let Forward { tunnel, subject, target, destination, limit } = forward;
+        let Forward { tunnel, grant, destination, tenure } = forward;
         let started = Instant::now();
         let counts = Counts::default();
         let (mut reader, mut writer) = tunnel.split();
@@ -83,7 +78,7 @@ impl Sessions {
             sent = outward(&mut reader, &client.output, &counts) => if sent.is_ok() { "ended" } else { "client_left" },
             never = inward(client, &mut writer, &counts) => match never {},
             () = client.gone.cancelled() => "client_left",
-            failure = limit.reached() => failure.code,
+            failure = tenure.over(self, caller, session, &grant) => failure.code,
             () = self.closing.cancelled() => "shutdown",
             failure = self.discounted(caller) => failure.code,
         };
@@ -96,8 +91,8 @@ impl Sessions {
             None => code,
         };
         let ended = Event::ForwardEnded {
-            subject,
-            target,
+            subject: grant.identity().subject().to_owned(),
+            target: grant.target().to_string(),
             destination,
             code,
             bytes_in: counts.to_process.load(Ordering::Relaxed),

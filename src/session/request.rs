@@ -4,7 +4,7 @@
 //! (`transfer`). Everything else is `exec`, which asks for more rights: doubt goes that way.
 
 use super::transfer;
-use crate::authorize::Action;
+use crate::authorize::{Action, FileAccess, SFTP};
 use crate::cluster::{Program, WindowSize};
 
 /// What to run, and how.
@@ -37,16 +37,19 @@ impl What {
     pub fn action(&self) -> Action {
         match self {
             What::Shell => Action::Shell,
-            What::Sftp => Action::Files { command: "sftp".to_owned() },
-            What::Command(command) if transfer::is_transfer(command) => Action::Files { command: command.clone() },
-            What::Command(command) => Action::Exec { command: command.clone() },
+            What::Sftp => Action::Files { command: SFTP.to_owned(), access: FileAccess::Write },
+            What::Command(command) => match transfer::access(command) {
+                Some(access) => Action::Files { command: command.clone(), access },
+                None => Action::Exec { command: command.clone() },
+            },
         }
     }
 
-    pub fn program(&self) -> Program {
+    /// What runs for it; `read_only` as the grant asks.
+    pub fn program(&self, read_only: bool) -> Program {
         match self {
             What::Shell => Program::Shell,
-            What::Sftp => Program::Sftp,
+            What::Sftp => Program::Sftp { read_only },
             What::Command(command) => Program::Command(command.clone()),
         }
     }

@@ -10,15 +10,17 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use super::exit::{Exit, Failure};
-use super::limit::Limit;
 use super::pump::{self, Counts};
+use super::recorded::Recorded;
 use super::request::{Request, What};
 use super::start::Leftover;
+use super::tenure::Tenure;
 use super::word::Word;
-use super::{Caller, Client, Outlet, Sessions, bounded};
+use super::{Caller, Client, ClientGone, Outlet, Sessions, bounded};
 use crate::audit::{Event, SessionId};
-use crate::authorize::Grant;
+use crate::authorize::{Action, Grant};
 use crate::cluster::{Control, End, Process, WindowSize};
+use crate::recording::Recording;
 
 impl Sessions {
     /// Serves `request` for `client` and returns how it ended. Never longer than the client, the grant and, where the
@@ -53,14 +55,31 @@ impl Sessions {
     ) -> Result<Option<Opened>, Failure> {
         self.force_command(caller, session, &mut request).await?;
         let admitted = self.admit(caller, session, request.what.action()).await?;
-        let limit = self.limit(caller, &admitted.grant);
+        let recording = self.recording(caller, session, &admitted.grant, &request).await?;
+        if self.greet(&admitted.grant, &request, &client.output).await.is_err() {
+            return Ok(None);
+        }
         let hold = Arc::clone(&client.hold);
         let starting = self.start(caller, session, &admitted, request, client.sizes.clone(), hold);
         tokio::select! {
-            process = starting => Ok(Some(Opened { process: process?, grant: admitted.grant, limit })),
+            process = starting => {
+                let tenure = self.tenure(caller, admitted.changes);
+                Ok(Some(Opened { process: process?, grant: admitted.grant, recording, tenure }))
+            }
             () = client.gone.cancelled() => Ok(None),
             failure = self.discounted(caller) => Err(failure),
         }
+    }
+
+    /// Shows the message that a grant comes with, to those who read what a program says.
+    async fn greet(&self, grant: &Grant, request: &Request, output: &impl Outlet) -> Result<(), ClientGone> {
+        let (Some(message), Action::Shell | Action::Exec { .. }) = (&grant.obligations().message, grant.action())
+        else {
+            return Ok(());
+        };
+        let newline = if request.terminal.is_some() { "\r\n" } else { "\n" };
+        let plain = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>() + newline;
+        output.stderr(message.lines().map(plain).collect::<String>().into()).await
     }
 
     /// A certificate's `force-command` replaces whatever was asked for, as sshd does it: the client's own wish is left in
@@ -91,22 +110,24 @@ impl Sessions {
         opened: Opened,
         client: &mut Client<O>,
     ) -> Exit {
-        let Opened { process, grant, limit } = opened;
+        let Opened { process, grant, recording, tenure } = opened;
         let Process { mut input, mut output, control, container, .. } = process;
         let started = Instant::now();
         let counts = Counts::default();
 
         let ending = {
+            let recorded = Recorded::new(&client.output, recording.as_ref());
             let inward = pump::inward(&client.input, &mut input, &counts);
-            let outward = pump::outward(&mut output, &client.output, &counts);
-            let terminal = follow(&mut client.sizes, &mut client.signals, &control);
+            let outward = pump::outward(&mut output, &recorded, &counts);
+            let terminal = follow(&mut client.sizes, &mut client.signals, &control, &recorded);
             tokio::select! {
                 // The output's end is the session's; the other two go on beside it and never end it.
                 sent = outward => if sent.is_ok() { Ending::Output } else { Ending::ClientLeft },
                 never = async { tokio::join!(inward, terminal).1 } => match never {},
                 () = client.gone.cancelled() => Ending::ClientLeft,
-                failure = limit.reached() => Ending::Failed(failure),
+                failure = tenure.over(self, caller, session, &grant) => Ending::Failed(failure),
                 failure = self.discounted(caller) => Ending::Failed(failure),
+                failure = recorded.failed() => Ending::Failed(failure),
                 () = self.closing.cancelled() => Ending::Failed(shutting_down()),
             }
         };
@@ -144,7 +165,8 @@ impl Sessions {
 struct Opened {
     process: Process,
     grant: Grant,
-    limit: Limit,
+    recording: Option<Recording>,
+    tenure: Tenure,
 }
 
 enum Ending {
@@ -158,12 +180,14 @@ async fn follow(
     sizes: &mut watch::Receiver<WindowSize>,
     signals: &mut mpsc::Receiver<String>,
     control: &Control,
+    recorded: &Recorded<'_, impl Outlet>,
 ) -> std::convert::Infallible {
     loop {
         tokio::select! {
             Ok(()) = sizes.changed() => {
                 let size = *sizes.borrow_and_update();
                 control.resize(size);
+                recorded.resize(size.columns, size.rows).await;
             }
             Some(signal) = signals.recv() => {
                 if let Err(error) = control.signal(&signal).await {

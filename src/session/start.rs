@@ -94,7 +94,7 @@ impl Start {
             session: &self.session,
             profile_name: &self.profile_name,
             profile: &self.profile,
-            program: what.program(),
+            program: what.program(self.grant.obligations().read_only),
             env,
             terminal: terminal.as_ref().map(|_| sizes),
         };

@@ -4,6 +4,8 @@
 //! the pod's shell will read it, and only options that are known to be harmless pass. Doubt makes it a command like any
 //! other, which asks for more rights.
 
+use crate::authorize::FileAccess;
+
 /// What may stand in a group of short options of `rsync --server`. Not `s`, by which more options come over stdin, unseen;
 /// not those whose value would be the group's rest. `e` is told apart.
 const RSYNC_LETTERS: &[u8] = b"vqlLkKogDtpErzcbuxHAXSniRdOJWymNUIhCFaP";
@@ -96,23 +98,37 @@ const RSYNC_OPTIONS: &[&str] = &[
     "write-devices",
 ];
 
-/// Whether `command` is such a call and nothing else.
-pub(super) fn is_transfer(command: &str) -> bool {
-    let Some(words) = words(command) else { return false };
+/// What makes even a sender change files: it deletes them, or writes a batch.
+const RSYNC_WRITES: &[&str] = &["--remove-source-files", "--only-write-batch", "--write-devices"];
+
+/// What `command` does to the pod's files, where it is such a call and nothing else.
+pub(super) fn access(command: &str) -> Option<FileAccess> {
+    let words = words(command)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["scp", rest @ ..] => is_scp(rest),
-        ["rsync", "--server", rest @ ..] => is_rsync(rest),
-        _ => false,
+        ["scp", rest @ ..] => scp(rest),
+        // Elsewhere the word could be another option's value, and the call one that writes. A sender that deletes what
+        // it has sent writes too.
+        ["rsync", "--server", "--sender", rest @ ..] if is_rsync(rest) => {
+            let writes = |word: &&str| RSYNC_WRITES.iter().any(|option| word.starts_with(option));
+            Some(if rest.iter().any(writes) { FileAccess::Write } else { FileAccess::Read })
+        }
+        ["rsync", "--server", rest @ ..] if is_rsync(rest) => Some(FileAccess::Write),
+        _ => None,
     }
 }
 
 /// The far end of a copy has -t or -f among its flags, before any path; the flags that take a value (-S, -o, -F, -c …)
 /// belong to the near end and could name a program.
-fn is_scp(words: &[&str]) -> bool {
+fn scp(words: &[&str]) -> Option<FileAccess> {
     let flags: Vec<_> = words.iter().take_while(|word| word.starts_with('-') && **word != "--").collect();
-    flags.iter().all(|flag| flag[1..].bytes().all(|letter| b"tfrpdvq".contains(&letter)))
-        && flags.iter().any(|flag| flag[1..].contains(['t', 'f']))
+    let known = flags.iter().all(|flag| flag[1..].bytes().all(|letter| b"tfrpdvq".contains(&letter)));
+    let has = |letter| flags.iter().any(|flag| flag[1..].contains(letter));
+    match (known, has('t'), has('f')) {
+        (true, true, _) => Some(FileAccess::Write),
+        (true, false, true) => Some(FileAccess::Read),
+        _ => None,
+    }
 }
 
 /// rsync takes an option wherever it stands, also behind the paths. Not even `--` ends them for sure: after an option that takes
@@ -192,7 +208,22 @@ mod tests {
             "rsync --server --sender -lDtpre.iLsfxCIvu --no-specials --no-msgs2stderr . ./-x it\\'s a?b[c]\\{d\\}",
             "rsync --server -logDtpr . d",
         ] {
-            assert!(is_transfer(command), "{command}");
+            assert!(access(command).is_some(), "{command}");
+        }
+    }
+
+    #[test]
+    fn only_what_changes_nothing_is_read() {
+        for (command, access_is) in [
+            ("scp -f /tmp/x", FileAccess::Read),
+            ("scp -t /tmp/x", FileAccess::Write),
+            ("scp -f -t /tmp/x", FileAccess::Write),
+            ("rsync --server --sender -vlogDtprze.iLsfxC . a", FileAccess::Read),
+            ("rsync --server -vlogDtprze.iLsfxC . a", FileAccess::Write),
+            ("rsync --server --sender -re.L --remove-source-files . a", FileAccess::Write),
+            ("rsync --server --temp-dir --sender . a", FileAccess::Write),
+        ] {
+            assert_eq!(access(command), Some(access_is), "{command}");
         }
     }
 
@@ -238,7 +269,7 @@ mod tests {
             "scp",
             "",
         ] {
-            assert!(!is_transfer(command), "{command}");
+            assert_eq!(access(command), None, "{command}");
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    fn open(house: &House, name: &str, flag: &str, destination: &str) -> Forwarder {
+    pub fn open(house: &House, name: &str, flag: &str, destination: &str) -> Forwarder {
         Forwarder::open_by(house.client("ssh"), house, name, flag, destination)
     }
 

@@ -4,6 +4,7 @@
 
 mod house;
 
+mod access_review;
 mod certificates;
 mod deployed;
 mod device;
@@ -17,6 +18,7 @@ mod hostile;
 mod issuer;
 mod lifecycle;
 mod login;
+mod obligations;
 mod playground;
 mod provider;
 mod reference;

@@ -3,7 +3,7 @@
 use porthole::config::{Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 18] = [
+const NO_DEFAULT: [&str; 19] = [
     "http.address",
     "http.client-address-header",
     "http.certificate",
@@ -22,6 +22,7 @@ const NO_DEFAULT: [&str; 18] = [
     "profiles.general.user",
     "profiles.general.group",
     "audit.file",
+    "recording.folder",
 ];
 
 fn reference() -> toml::Table {

@@ -20,7 +20,7 @@ use super::labels::Labels;
 use super::pattern::{Glob, NameGlob, Network, Several, Text, WorkloadGlob};
 use super::rule::{Actions, Effect, Rule};
 use super::{Holders, Policy, Role};
-use crate::authorize::ActionKind;
+use crate::authorize::{ActionKind, FileAccess, Obligations};
 use crate::config::duration;
 
 /// A rule that names no profile is about this one: the one with the fewest surprises, and never a privileged one.
@@ -76,7 +76,11 @@ struct RuleDocument {
     sources: Option<Several<Network>>,
     hours: Option<Several<HoursOfDays>>,
     time_zone: Option<Spanned<Text<Zone>>>,
+    access: Option<Spanned<Text<FileAccess>>>,
     max_duration: Option<Spanned<Length>>,
+    record: Option<Spanned<bool>>,
+    read_only: Option<Spanned<bool>>,
+    message: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -223,12 +227,22 @@ fn compile_rule(rule: RuleDocument, defaults: &Defaults) -> Result<Rule, Mistake
         destinations: rule.destinations.map(Spanned::into_inner),
         sources: rule.sources,
         hours: rule.hours.map(|hours| Hours::new(&hours, zone)),
-        max_duration: rule
-            .max_duration
-            .map(Spanned::into_inner)
-            .or(defaults.max_duration)
-            .filter(|_| allows)
-            .map(|length| length.0),
+        access: rule.access.map(|access| access.into_inner().0),
+        obligations: Obligations {
+            max_duration: rule
+                .max_duration
+                .map(Spanned::into_inner)
+                .or(defaults.max_duration)
+                .filter(|_| allows)
+                .map(|length| length.0),
+            record: rule.record.is_some_and(Spanned::into_inner),
+            read_only: rule.read_only.is_some_and(Spanned::into_inner),
+            message: rule.message.map(Spanned::into_inner),
+            // The hours' end, which depends on the moment of the question.
+            until: None,
+            // The rule's profiles are a condition: it allows nothing by another one.
+            profiles: None,
+        },
     })
 }
 
@@ -246,6 +260,16 @@ fn check_conditions(rule: &RuleDocument, actions: Actions) -> Result<(), Mistake
     let destinations = rule.destinations.as_ref().map(|destinations| {
         (destinations.span(), "destinations", &[ActionKind::Forward, ActionKind::Listen][..], "have a destination")
     });
+    let access = rule.access.as_ref().map(Spanned::span);
+    let read_only = rule.read_only.as_ref().map(Spanned::span);
+    for (at, key) in [(access, "access"), (read_only, "read-only")] {
+        if let Some(at) = at.filter(|_| !actions.contain(ActionKind::Files)) {
+            return Err(mistake(
+                at,
+                format!("only files are read or written, so `{key}` says nothing here: leave it out"),
+            ));
+        }
+    }
     for (at, key, having, what) in [commands, destinations].into_iter().flatten() {
         if let Some(other) = actions.iter().find(|action| !having.contains(action)) {
             let having: Vec<_> = having.iter().map(|action| action.as_str()).collect();
@@ -281,6 +305,12 @@ fn check_allow(rule: &RuleDocument) -> Result<(), Mistake> {
 fn check_deny(rule: &RuleDocument) -> Result<(), Mistake> {
     if let Some(length) = &rule.max_duration {
         return Err(mistake(length.span(), "what is denied has no duration: leave `max-duration` out"));
+    }
+    let record = rule.record.as_ref().map(Spanned::span);
+    let read_only = rule.read_only.as_ref().map(Spanned::span);
+    let message = rule.message.as_ref().map(Spanned::span);
+    if let Some(at) = [record, read_only, message].into_iter().flatten().next() {
+        return Err(mistake(at, "what is denied asks for nothing: leave this out"));
     }
     match &rule.commands {
         Some(commands) => Err(mistake(

@@ -4,9 +4,8 @@
 //! pod, a command for a shell) fits no condition on it.
 
 use std::fmt;
-use std::time::Duration;
 
-use super::super::{ActionKind, Query};
+use super::super::{ActionKind, FileAccess, Obligations, Query};
 use super::command::CommandGlob;
 use super::destination::DestinationPattern;
 use super::hours::Hours;
@@ -30,7 +29,10 @@ pub(super) struct Rule {
     pub(super) destinations: Option<Several<DestinationPattern>>,
     pub(super) sources: Option<Several<Network>>,
     pub(super) hours: Option<Hours>,
-    pub(super) max_duration: Option<Duration>,
+    /// What files may be done to, of a rule that allows or denies them.
+    pub(super) access: Option<FileAccess>,
+    /// What a yes asks for; a deny asks for nothing.
+    pub(super) obligations: Obligations,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -53,6 +55,7 @@ pub(super) enum Condition {
     Actions,
     Profiles,
     Commands,
+    Access,
     Destinations,
     Sources,
     Hours,
@@ -88,6 +91,8 @@ impl Rule {
                 (Some(globs), Some(command)) => globs.any(|glob| glob.fits(command)),
                 (Some(_), None) => false,
             },
+            // Other actions of the rule have no access, and are not about it.
+            Condition::Access => self.access.is_none() || query.access.is_none() || self.access == query.access,
             Condition::Destinations => match (&self.destinations, &query.destination) {
                 (None, _) => true,
                 (Some(patterns), Some(destination)) => patterns.any(|pattern| pattern.fits(destination, query)),
@@ -101,10 +106,12 @@ impl Rule {
         Condition::ALL.into_iter().find(|condition| !fits(*condition))
     }
 
-    /// How long a session may last that this rule allows now: to the end of its hours, and no longer than its limit.
-    pub(super) fn lasts(&self, query: &Query) -> Option<Duration> {
+    /// What a yes of this rule asks for now. A session lasts to the end of the rule's hours, and no longer than its limit.
+    pub(super) fn asks(&self, query: &Query) -> Obligations {
         let hours = self.hours.as_ref().and_then(|hours| hours.left(query.time));
-        [hours, self.max_duration].into_iter().flatten().min()
+        // An end beyond all dates is none.
+        let until = hours.and_then(|left| query.time.checked_add(left).ok());
+        Obligations { until, ..self.obligations.clone() }
     }
 
     /// Why the question does not fit this condition, in words for the operator.
@@ -136,6 +143,10 @@ impl Rule {
                 Some(command) => not_among("command", command, &self.commands),
                 None => "there is no command".to_owned(),
             },
+            Condition::Access => {
+                let name = |access: Option<FileAccess>| access.map_or("none", FileAccess::as_str);
+                format!("access {} is not {}", name(query.access), name(self.access))
+            }
             Condition::Destinations => match &query.destination {
                 Some(destination) => not_among("destination", &destination.to_string(), &self.destinations),
                 None => "there is no destination".to_owned(),
@@ -150,7 +161,7 @@ impl Rule {
 }
 
 impl Condition {
-    const ALL: [Condition; 12] = [
+    const ALL: [Condition; 13] = [
         Condition::Namespaces,
         Condition::NamespaceLabels,
         Condition::Pods,
@@ -160,6 +171,7 @@ impl Condition {
         Condition::Actions,
         Condition::Profiles,
         Condition::Commands,
+        Condition::Access,
         Condition::Destinations,
         Condition::Sources,
         Condition::Hours,

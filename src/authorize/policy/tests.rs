@@ -133,13 +133,15 @@ roles = "guard"
 "#;
 
 /// Alice, of the group `dev`, wants a shell in `payments.web-1+app` on a Tuesday at eleven in Berlin.
-pub(super) fn question(change: impl FnOnce(&mut Query)) -> Query {
+pub(in crate::authorize) fn question(change: impl FnOnce(&mut Query)) -> Query {
     let mut query = Query {
         user: QueryUser {
             subject: "alice".to_owned(),
             email: None,
             groups: vec!["staff".to_owned(), "dev".to_owned()],
             method: "certificate",
+            issuer: None,
+            id_token: None,
         },
         action: ActionKind::Shell,
         target: QueryTarget {
@@ -153,6 +155,7 @@ pub(super) fn question(change: impl FnOnce(&mut Query)) -> Query {
         },
         profile: QueryProfile { name: "general".to_owned(), image: "busybox:1".to_owned() },
         command: None,
+        access: None,
         destination: None,
         source: QuerySource { ip: "10.9.9.9".parse().unwrap() },
         time: "2026-11-24T10:00:00Z".parse().unwrap(),
@@ -388,9 +391,10 @@ fn an_empty_policy_denies() {
 fn of_several_rules_that_allow_the_one_that_lasts_longest_decides() {
     let policy = policy(POLICY);
     let lasts = |words: &str| {
-        let decision = policy.decide(&asked(words));
+        let query = asked(words);
+        let decision = policy.decide(&query);
         let rule = decision.reason.split('"').nth(3).unwrap_or_default().to_owned();
-        (rule, decision.obligations.max_duration.map(|limit| limit.as_secs() / 60))
+        (rule, decision.obligations.lasts(query.time).map(|limit| limit.as_secs() / 60))
     };
     let noon = "files scp -f x, at 2026-11-24T12:00:00+01";
     assert_eq!(lasts(&format!("group support, {noon}")), ("fetch".into(), Some(10)));
@@ -551,7 +555,7 @@ async fn a_change_is_in_force_once_it_loads() {
     };
     write(&rule_with(""));
     let policy = PolicyFile::open(&file).unwrap();
-    let mut changes = policy.changes();
+    let mut changes = policy.changes().remove(0);
     let query = question(|_| {});
     let shell = async || policy.decide(&query).await.unwrap().allow;
     assert!(shell().await);
@@ -579,7 +583,7 @@ async fn a_change_behind_a_link_is_in_force_too() {
     symlink("..1", at("mount/..data")).unwrap();
     symlink("../mount/..data/policy.toml", &link).unwrap();
     let policy = PolicyFile::open(&link).unwrap();
-    let mut changes = policy.changes();
+    let mut changes = policy.changes().remove(0);
     let query = question(|_| {});
     let shell = async || policy.decide(&query).await.unwrap().allow;
     assert!(shell().await);
@@ -625,7 +629,7 @@ async fn a_broken_change_leaves_the_last_good_policy_in_force() {
     while !soon(failures.recv()).await.unwrap().contains("cannot read") {}
     assert!(shell().await);
 
-    let mut changes = policy.changes();
+    let mut changes = policy.changes().remove(0);
     std::fs::write(&file, rule_with("pods = \"db-*\"")).unwrap();
     while shell().await {
         soon(changes.changed()).await.unwrap();
