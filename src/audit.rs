@@ -124,7 +124,10 @@ pub enum Event {
         serial: u64,
         key_id: String,
         principals: Vec<String>,
+        valid_from: Timestamp,
         valid_until: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source_address: Option<String>,
         /// The fingerprint of the person's key, and of the CA's.
         key: String,
         ca: String,

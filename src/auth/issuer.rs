@@ -123,7 +123,8 @@ impl Issuer {
     async fn consider(&self, wish: &Wish<'_>) -> Result<Issued, IssueError> {
         let key = wish.key.as_ref().map_err(Clone::clone)?;
         let now = Timestamp::now();
-        let (certificate, valid_until) = self.sign(wish, key, now).await?;
+        let certificate = self.sign(wish, key, now).await?;
+        let (valid_from, valid_until) = (date(certificate.valid_after()), date(certificate.valid_before()));
         self.read_back(wish, &certificate, now)?;
         let line = certificate.to_openssh().map_err(|error| IssueError::Signing { detail: error.to_string() })?;
         let issued = Event::CertificateIssued {
@@ -133,7 +134,9 @@ impl Issuer {
             serial: certificate.serial(),
             key_id: certificate.key_id().to_owned(),
             principals: certificate.valid_principals().to_vec(),
+            valid_from,
             valid_until,
+            source_address: certificate.critical_options().get("source-address").cloned(),
             key: certificate.public_key().fingerprint(HashAlg::Sha256).to_string(),
             ca: certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
         };
@@ -144,12 +147,7 @@ impl Issuer {
         Ok(Issued { line: line + "\n", valid_until })
     }
 
-    async fn sign(
-        &self,
-        wish: &Wish<'_>,
-        key: &PublicKey,
-        now: Timestamp,
-    ) -> Result<(Certificate, Timestamp), IssueError> {
+    async fn sign(&self, wish: &Wish<'_>, key: &PublicKey, now: Timestamp) -> Result<Certificate, IssueError> {
         let terms = self.terms.of(wish.identity, wish.source)?;
         let until = [wish.identity.login_until()]
             .into_iter()
@@ -174,7 +172,7 @@ impl Issuer {
             extensions: terms.extensions,
             comment: key.comment().as_str_lossy().to_owned(),
         };
-        Ok((keyring.sign(draft).await?, until))
+        keyring.sign(draft).await
     }
 
     /// Reads the certificate as it will be read when somebody logs in with it.
@@ -197,6 +195,11 @@ impl Issuer {
 /// Certificates count whole seconds; what is before 1970 is no date of theirs.
 fn seconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_second()).unwrap_or(0)
+}
+
+/// A date of a certificate's, which is ours and so is one.
+fn date(seconds: u64) -> Timestamp {
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
 }
 
 impl CertificateSetupError {

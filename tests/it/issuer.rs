@@ -55,7 +55,7 @@ pub fn line<'a>(shown: &'a str, name: &str) -> &'a str {
 }
 
 /// A client that knows only the key `name`, with the certificate beside it.
-fn client(house: &House, name: &str) -> Command {
+pub fn client(house: &House, name: &str) -> Command {
     let mut client = Command::new("ssh");
     let root = house.folder().display().to_string();
     client.args(["-F", "/dev/null", "-p", &house.port.to_string()]).stdin(Stdio::null());
@@ -82,25 +82,48 @@ fn issued(house: &House) -> Value {
     events.into_iter().find(|event| event["event"] == "certificate_issued").expect("it is in the trail")
 }
 
+/// The lines of the list that begins with `name`.
+fn list<'a>(shown: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = shown.lines().skip_while(|line| !line.trim().starts_with(name)).skip(1);
+    lines.take_while(|line| line.starts_with("                ")).map(str::trim).collect()
+}
+
 #[test]
-fn a_certificate_names_the_same_person_stands_in_the_trail_and_opens_the_same_doors() {
-    let house = house("");
-    let shown = certify(&house, "fresh");
-    let event = issued(&house);
-    println!("{shown}\n{event:#}");
-    assert_eq!(line(&shown, "Serial:"), event["serial"].to_string());
-    assert_ne!(event["serial"], 0);
-    assert_eq!(line(&shown, "Key ID:"), event["key_id"].to_string());
-    assert!(event["key_id"].as_str().is_some_and(
-        |id| id.starts_with("dev session ") && id.ends_with(event["session"].as_str().expect("a session"))
-    ));
-    assert!(line(&shown, "Type:").contains("user certificate"));
-    assert!(line(&shown, "Public key:").ends_with(event["key"].as_str().expect("a fingerprint")));
-    assert!(line(&shown, "Signing CA:").contains(event["ca"].as_str().expect("a fingerprint")));
-    assert_eq!(event["principals"], serde_json::json!(["user:dev", "group:developers"]));
-    for said in ["user:dev", "group:developers", "permit-pty", "permit-port-forwarding", "login-until@porthole"] {
-        assert!(shown.contains(said), "no {said}:\n{shown}");
+fn what_ssh_keygen_reads_in_a_certificate_is_what_the_trail_says_of_it_field_by_field() {
+    for (more, options) in [("", vec![]), ("bind-source-address = true\n", vec!["source-address 127.0.0.1"])] {
+        let house = house(more);
+        let shown = certify(&house, "fresh");
+        let event = issued(&house);
+        println!("{shown}\n{event:#}");
+        let said = |field: &str| event[field].as_str().unwrap_or_else(|| panic!("no {field} in {event}"));
+        assert_eq!(line(&shown, "Serial:"), event["serial"].to_string());
+        assert_ne!(event["serial"], 0);
+        assert_eq!(line(&shown, "Key ID:"), format!("{:?}", said("key_id")));
+        assert_eq!(said("key_id"), format!("dev session {}", said("session")));
+        assert!(line(&shown, "Type:").ends_with("user certificate"));
+        assert!(line(&shown, "Public key:").ends_with(&format!(" {}", said("key"))));
+        assert!(line(&shown, "Signing CA:").contains(&format!(" {} ", said("ca"))));
+        assert_eq!(serde_json::json!(list(&shown, "Principals:")), event["principals"]);
+        assert_eq!(event["principals"], serde_json::json!(["user:dev", "group:developers"]));
+        let date = |field| said(field).trim_end_matches('Z');
+        assert_eq!(line(&shown, "Valid:"), format!("from {} to {}", date("valid_from"), date("valid_until")));
+        assert_eq!(list(&shown, "Critical Options:"), options);
+        assert_eq!(
+            event["source_address"].as_str().map(|address| format!("source-address {address}")).as_deref(),
+            options.first().copied()
+        );
+        for extension in ["permit-pty", "permit-port-forwarding", "permit-agent-forwarding", "login-until@porthole"] {
+            assert!(list(&shown, "Extensions:").iter().any(|line| line.starts_with(extension)), "{extension}: {shown}");
+        }
+        assert_eq!(list(&shown, "Extensions:").len(), 4, "{shown}");
     }
+}
+
+#[test]
+fn a_certificate_names_the_same_person_and_opens_the_same_doors() {
+    let house = house("");
+    certify(&house, "fresh");
+    let event = issued(&house);
     assert_eq!(text(&run(&house, "fresh", "demo.web", "echo in").stdout), "in\n");
     let login = house.await_audit("login", |login| {
         login["event"] == "login_accepted" && login["credential"].to_string().contains(&event["serial"].to_string())
