@@ -92,6 +92,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn refusal(error: &IssueError) -> Refusal {
     let status = match error.kind() {
+        Kind::Malformed if matches!(error, IssueError::Key(PublicKeyError::TooLong)) => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Malformed => StatusCode::BAD_REQUEST,
         Kind::Denied => StatusCode::FORBIDDEN,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -177,9 +177,15 @@ impl House {
         finish(&mut client)
     }
 
-    #[allow(dead_code, reason = "the bench measures its memory")]
     pub fn process_id(&self) -> u32 {
         self.server.id()
+    }
+
+    /// What of its memory is in use now (RSS).
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it is there");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
     /// The audit trail as it is now.

@@ -6,12 +6,9 @@ use std::net::{Shutdown, TcpStream};
 use serde_json::json;
 
 use super::issuer::Issuer;
+use super::request::UPGRADE;
 use super::websocket::house;
 use crate::house::{House, PATIENCE, text};
-
-/// A client's request for a WebSocket, but for its token and the end.
-pub const UPGRADE: &str = "GET /ssh HTTP/1.1\r\nHost: porthole\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                           Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// A WebSocket whose frames are written by hand.
 fn open(house: &House, token: &str) -> TcpStream {
@@ -37,12 +34,6 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         long => [&[0xff][..], &(long as u64).to_be_bytes()].concat(),
     };
     [&[first][..], &length, &[0; 4], payload].concat()
-}
-
-fn memory_kib(house: &House) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", house.process_id())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it is there");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
 #[test]
@@ -95,7 +86,7 @@ fn floods_cost_no_memory() {
     let pings = frame(0x89, &[0; 125]).repeat(1000);
     let empty = [frame(0x02, b""), frame(0, b"").repeat(10_000)].concat();
     open(&house, &token).shutdown(Shutdown::Both).expect("open");
-    let before = memory_kib(&house);
+    let before = house.memory_kib();
     for flood in [pings, empty] {
         let mut stream = open(&house, &token);
         stream.set_write_timeout(Some(std::time::Duration::from_secs(2))).expect("a socket");
@@ -106,7 +97,7 @@ fn floods_cost_no_memory() {
             }
         }
         // While the connection is still there.
-        let after = memory_kib(&house);
+        let after = house.memory_kib();
         assert!(after < before + 8 * 1024, "{before} KiB before, {after} KiB after");
     }
     assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3));

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -10,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::issuer::{Issuer, now};
 use super::programs::Gateway;
+use super::request::upgrade;
 use crate::forwards::Forwarder;
-use crate::house::{House, PATIENCE, PROGRAM, Plan, Preparation, cluster, finish, text};
+use crate::house::{House, PROGRAM, Plan, Preparation, cluster, finish, text};
 
 /// A house that takes gateways from loopback, or as `http` says instead.
 pub fn house(issuer: &Issuer, http: &str) -> House {
@@ -25,7 +25,7 @@ fn build(issuer: &Issuer, http: &str, before: Option<Preparation>) -> House {
 }
 
 /// The shipped configuration of nginx, before this house.
-fn nginx(house: &House, proxy: &str, more: &str) -> Option<Gateway> {
+pub fn nginx(house: &House, proxy: &str, more: &str) -> Option<Gateway> {
     let shipped = include_str!("../../../deploy/gateway/nginx.conf");
     let upstream = format!("{proxy}://127.0.0.1:{};\n{more}", house.gateway_port());
     Gateway::nginx(
@@ -49,22 +49,6 @@ fn ssh(house: &House, url: &str, command: &str) -> Output {
 
 fn bring(house: &House, token: &str) {
     fs::write(house.file("token"), token).expect("writable");
-}
-
-/// One request, by hand: the answer up to its end, or up to its headers where it becomes a WebSocket.
-fn ask(port: u16, headers: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a server");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    write!(stream, "{}{headers}\r\n", super::frames::UPGRADE).expect("open");
-    let mut answer = Vec::new();
-    let mut byte = [0];
-    while !answer.starts_with(b"HTTP/1.1 101") || !answer.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).expect("readable") == 0 {
-            break;
-        }
-        answer.push(byte[0]);
-    }
-    text(&answer)
 }
 
 #[test]
@@ -148,7 +132,7 @@ fn each_refusal_has_its_reason_for_the_person_and_for_the_operator() {
         (format!("{good}{good}"), 401, "token_ambiguous"),
         (format!("{good}Origin: https://evil.example\r\n"), 403, "browser_refused"),
     ] {
-        let answer = ask(port, &headers);
+        let answer = upgrade(port, &headers);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{code}: {answer}");
         assert!(answer.contains(&format!("\"code\":\"{code}\"")) && answer.contains("\"message\":\""), "{answer}");
         let challenge = answer.to_ascii_lowercase().contains("www-authenticate: bearer");
@@ -159,8 +143,8 @@ fn each_refusal_has_its_reason_for_the_person_and_for_the_operator() {
         assert!(!refused.to_string().contains("eyJ"), "a token is in the audit trail: {refused}");
         fs::write(house.file("audit.jsonl"), "").expect("writable");
     }
-    assert!(ask(port, &good).starts_with("HTTP/1.1 101 "));
-    assert!(ask(port, &good.replace("Bearer", "bearer")).starts_with("HTTP/1.1 101 "));
+    assert!(upgrade(port, &good).starts_with("HTTP/1.1 101 "));
+    assert!(upgrade(port, &good.replace("Bearer", "bearer")).starts_with("HTTP/1.1 101 "));
     assert!(!house.log().contains("eyJ"), "a token is in the log");
 
     // What the person sees of it, at the end of a ProxyCommand.
@@ -178,7 +162,7 @@ fn each_refusal_has_its_reason_for_the_person_and_for_the_operator() {
 fn only_a_trusted_gateway_may_bring_a_token() {
     let issuer = Issuer::start();
     let house = house(&issuer, "trusted-networks = [\"127.0.0.9/32\"]");
-    let answer = ask(house.gateway_port(), &format!("Authorization: Bearer {}\r\n", issuer.token(json!({}))));
+    let answer = upgrade(house.gateway_port(), &format!("Authorization: Bearer {}\r\n", issuer.token(json!({}))));
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("gateway_untrusted"), "{answer}");
     house.await_audit("refusal", |event| event["code"] == "gateway_untrusted");
 }
