@@ -3,15 +3,14 @@
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 
-use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::hostile::Raw;
 use crate::house::{House, Plan, cluster, finish, text};
-use crate::provider::{Answer, DEVICE, KEYS, Provider, TOKEN, encode};
+use crate::provider::{Answer, DEVICE, KEYS, Provider, TOKEN};
 
 /// A house whose people log in with this provider.
-fn house(provider: &Provider, more: &str) -> House {
+pub fn house(provider: &Provider, more: &str) -> House {
     let url = &provider.url;
     let config = format!(
         "[issuers.test]\nurl = \"{url}\"\naudiences = [\"porthole\"]\njwks-refresh-pause = \"0s\"\n\
@@ -21,7 +20,7 @@ fn house(provider: &Provider, more: &str) -> House {
 }
 
 /// `ssh` as a person has it, with a bare key and without a terminal.
-fn ssh(house: &House, place: &str, command: &str) -> Command {
+pub fn ssh(house: &House, place: &str, command: &str) -> Command {
     let mut client = house.client("ssh");
     for option in ["CertificateFile=none", "LogLevel=INFO", "BatchMode=no"] {
         client.arg("-o").arg(option);
@@ -30,23 +29,23 @@ fn ssh(house: &House, place: &str, command: &str) -> Command {
     client
 }
 
-fn begin(house: &House, place: &str, command: &str) -> Child {
+pub fn begin(house: &House, place: &str, command: &str) -> Child {
     ssh(house, place, command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ssh is installed")
 }
 
-fn begun(event: &Value) -> bool {
+pub fn begun(event: &Value) -> bool {
     event["event"] == "login_pending" && event["code"] == "device_started"
 }
 
 /// Logs in as `token` says.
-fn log_in(house: &House, provider: &Provider, token: &str) -> Output {
+pub fn log_in(house: &House, provider: &Provider, token: &str) -> Output {
     provider.approve(token);
     let output = finish(&mut ssh(house, "demo.web", "echo in"));
     provider.pending();
     output
 }
 
-fn bare(house: &House) {
+pub fn bare(house: &House) {
     // Else `ssh` takes the certificate that lies beside the key.
     fs::remove_file(house.file("id_ed25519-cert.pub")).expect("the house has it");
 }
@@ -204,83 +203,6 @@ fn whoever_has_a_certificate_gets_in_while_strangers_wait() {
     let began = std::time::Instant::now();
     assert!(Raw::connect(house.port).log_in(&house, "demo.web"));
     assert!(began.elapsed().as_secs_f64() < 1.0, "it took {:?}", began.elapsed());
-}
-
-#[test]
-fn every_forged_token_is_refused_for_its_own_reason() {
-    let provider = Provider::start();
-    let house = house(&provider, "");
-    bare(&house);
-    let other = Provider::start();
-    let good = provider.token(|_, _| {});
-    let (message, signature) = good.rsplit_once('.').expect("three parts");
-    let header = message.split_once('.').expect("two parts").0;
-    let tampered = {
-        let mut claims = provider.claims();
-        claims["groups"] = json!(["admins"]);
-        format!("{header}.{}.{signature}", encode(&claims))
-    };
-    let none = {
-        let claims = provider.claims();
-        format!("{}.{}.", encode(&json!({ "alg": "none" })), encode(&claims))
-    };
-    let symmetric = {
-        let message = format!("{}.{}", encode(&json!({ "alg": "HS256", "kid": "first" })), encode(&provider.claims()));
-        let key = EncodingKey::from_secret(provider.public().to_string().as_bytes());
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("it signs");
-        format!("{message}.{signature}")
-    };
-    let at = |seconds: i64| json!(provider.claims()["iat"].as_i64().expect("a date") + seconds);
-    let claim = |name: &str, value: Value| provider.token(|_, claims| claims[name] = value);
-    let table = [
-        ("token_algorithm", none),
-        ("token_algorithm", symmetric),
-        ("token_algorithm", provider.token(|header, _| header["alg"] = json!("RS256"))),
-        ("token_issuer", claim("iss", json!("https://elsewhere.example.com"))),
-        ("token_signature", other.token(|_, claims| claims["iss"] = json!(provider.url))),
-        ("token_signature", tampered),
-        ("token_audience", claim("aud", json!("another"))),
-        ("token_audience", claim("aud", json!([]))),
-        ("token_authorized_party", claim("azp", json!("another"))),
-        ("token_authorized_party", claim("aud", json!(["porthole", "another"]))),
-        ("token_expired", claim("exp", at(-120))),
-        ("token_not_yet_valid", claim("nbf", at(120))),
-        ("token_not_yet_valid", claim("iat", at(120))),
-        ("token_claims", claim("exp", json!("tomorrow"))),
-        ("token_claims", claim("nbf", json!({}))),
-        ("token_claims", claim("exp", Value::Null)),
-        ("token_claims", claim("sub", json!(""))),
-        ("token_claims", claim("groups", json!(["a", 1]))),
-        ("token_unknown_key", provider.token(|header, _| header["kid"] = json!("nobody's"))),
-        ("token_malformed", provider.token(|header, _| header["crit"] = json!(["x"]))),
-        ("token_malformed", "a.b.c".to_owned()),
-        ("token_too_large", claim("name", json!("x".repeat(20_000)))),
-    ];
-    for (code, token) in table {
-        let output = log_in(&house, &provider, &token);
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(255), String::new()), "{code}");
-        let refused = house.await_audit("refusal", |event| event["event"] == "login_refused");
-        assert_eq!(refused["code"], code, "{refused}");
-        let signature = token.rsplit('.').next().unwrap_or_default();
-        let trail = fs::read_to_string(house.file("audit.jsonl")).expect("there");
-        assert!(signature.len() < 8 || !trail.contains(signature) && !house.log().contains(signature), "{code}");
-        fs::write(house.file("audit.jsonl"), "").expect("writable");
-    }
-    // A clock that is a minute off, either way, is none of these.
-    assert_eq!(
-        text(
-            &log_in(
-                &house,
-                &provider,
-                &provider.token(|_, claims| {
-                    claims["iat"] = at(50);
-                    claims["exp"] = at(100);
-                })
-            )
-            .stdout
-        ),
-        "in\n"
-    );
 }
 
 #[test]

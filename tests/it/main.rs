@@ -12,6 +12,7 @@ mod dex;
 mod door;
 mod faults;
 mod files;
+mod forged;
 mod forwards;
 mod gateway;
 mod hostile;
