@@ -54,6 +54,8 @@ enum Basis {
 struct Origin {
     /// The end of the login that it was issued for, where Porthole itself issued it.
     login_until: Option<Timestamp>,
+    /// The key of the login, where that is bound and the binding can be taken back: what rests on it goes with it.
+    login_key: Option<String>,
     /// A list as in a certificate's `source-address`.
     source_address: Option<String>,
 }
@@ -129,6 +131,11 @@ impl Identity {
     /// When the login ends that this credential comes from: the credential itself may be a shorter one of several.
     pub fn login_until(&self) -> Option<Timestamp> {
         self.origin.login_until.or(self.valid_until)
+    }
+
+    /// The fingerprint of the bound key that the login was with, where taking that back ends what comes of it.
+    pub fn login_key(&self) -> Option<&str> {
+        self.origin.login_key.as_deref()
     }
 
     /// The addresses from which the credential may be used, as in a certificate's `source-address`; none if from any.

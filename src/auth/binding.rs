@@ -4,6 +4,9 @@
 //! bindings may say who is who, and a store has to guard that. What is known is kept here and asked without waiting; the
 //! store keeps it over a restart and tells every replica.
 //!
+//! A binding is one login: its key and its end name it. Certificates that Porthole issues on it name it so, and are held
+//! against it wherever it can be taken back.
+//!
 //! Invariant: an `Identity` comes from here only for a key that its caller says was proved, while its binding lasts.
 
 use std::collections::HashMap;
@@ -43,6 +46,10 @@ pub struct Binding {
 /// Keeps bindings beyond this process. Each tells what it learns of the others' by `Known`.
 pub trait BindingStore: Send + Sync {
     fn keep<'a>(&'a self, binding: &'a Binding) -> BoxFuture<'a, Result<(), BindingStoreError>>;
+
+    /// Whether every replica knows what is kept here, and knows it after a restart too. Elsewhere a binding that is not
+    /// known need not have been taken back.
+    fn is_lasting(&self) -> bool;
 }
 
 /// A binding that could not be kept.
@@ -86,11 +93,12 @@ impl Bindings {
             rights: Rights::ALL,
             force_command: None,
             basis: Basis::Binding(binding),
-            origin: Origin::default(),
+            origin: self.origin(fingerprint),
         })
     }
 
     /// Lets a proved key stand for a person from now on. What comes back is the same person, who rests on the binding.
+    /// Where it stood for them already, since two of their connections waited at once, both are one login with one end.
     pub async fn bind(
         &self,
         fingerprint: &str,
@@ -98,7 +106,11 @@ impl Bindings {
         address: IpAddr,
         now: Timestamp,
     ) -> Result<Identity, (Identity, BindingStoreError)> {
-        let until = now.checked_add(self.lifetime).unwrap_or(Timestamp::MAX);
+        let same = |known: &Arc<Binding>| known.subject == identity.subject && now < known.until;
+        let until = match self.known.find(fingerprint).filter(same) {
+            Some(known) => known.until,
+            None => now.checked_add(self.lifetime).unwrap_or(Timestamp::MAX),
+        };
         let binding = Arc::new(Binding {
             fingerprint: fingerprint.to_owned(),
             subject: identity.subject.clone(),
@@ -119,20 +131,35 @@ impl Bindings {
             valid_until: Some(until),
             session_until: None,
             basis: Basis::Binding(binding),
+            origin: self.origin(fingerprint),
             ..identity
         })
     }
 
-    /// Whether the binding that an identity rests on was not taken back. One that ended by time was not, though it is
-    /// removed as well: it lets nobody in any more, and ends no session.
+    /// Whether the binding that an identity rests on, or that its certificate was issued on, was not taken back. One that
+    /// ended by time was not, though it is removed as well: it lets nobody in any more, and ends no session.
     pub fn still_holds(&self, identity: &Identity, now: Timestamp) -> bool {
-        match &identity.basis {
-            Basis::Binding(binding) => {
+        match (&identity.basis, &identity.origin) {
+            (Basis::Binding(binding), _) => {
                 let same = |known: Arc<Binding>| known.subject == binding.subject;
                 now >= binding.until || self.known.find(&binding.fingerprint).is_some_and(same)
             }
-            Basis::Certificate(_) | Basis::Token => true,
+            (Basis::Certificate(_), Origin { login_key: Some(key), login_until: Some(until), .. }) => {
+                // A later login with the same key is another one: its certificates count, and not those before it.
+                let same = |known: Arc<Binding>| {
+                    known.subject == identity.subject && known.until.as_second() == until.as_second()
+                };
+                now >= *until || self.known.find(key).is_some_and(same)
+            }
+            // One that names a login without its end names none.
+            (Basis::Certificate(_), Origin { login_key, .. }) => login_key.is_none(),
+            (Basis::Token, _) => true,
         }
+    }
+
+    fn origin(&self, fingerprint: &str) -> Origin {
+        let login_key = Some(fingerprint.to_owned()).filter(|_| self.store.is_lasting());
+        Origin { login_key, ..Origin::default() }
     }
 
     /// How long a new binding lasts.
@@ -224,5 +251,19 @@ mod tests {
         known.is_gone(KEY);
         assert!(bindings.find(KEY, now).is_none() && !bindings.still_holds(&bound, now));
         assert!(bindings.still_holds(&bound, later), "it would have ended by then anyway");
+    }
+
+    #[tokio::test]
+    async fn two_connections_that_waited_at_once_are_one_login_and_another_person_is_another() {
+        let bindings = Bindings::new(Arc::default(), Box::new(Memory), Duration::from_secs(3600));
+        let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
+        let soon = now.checked_add(Duration::from_secs(60)).expect("a date");
+        let bind = async |subject, now| {
+            let bound = bindings.bind(KEY, Identity::for_tests(subject, &[]), address, now).await;
+            bound.expect("memory keeps it").valid_until()
+        };
+        let first = bind("mia", now).await;
+        assert_eq!(bind("mia", soon).await, first);
+        assert_ne!(bind("noa", soon).await, first);
     }
 }

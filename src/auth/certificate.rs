@@ -200,6 +200,7 @@ impl Verifier {
             origin: Origin {
                 login_until: said(issuer::LOGIN_UNTIL)
                     .and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok()),
+                login_key: said(issuer::LOGIN_KEY).cloned(),
                 source_address: certificate.critical_options().get("source-address").cloned(),
             },
         })

@@ -45,7 +45,7 @@ impl Standing {
             return Err(Withdrawn {
                 code: "binding_revoked",
                 person: "your login was taken back, and this session with it: log in again",
-                operator: format!("{} is no longer bound", identity.credential()),
+                operator: format!("the login behind {} was taken back", identity.credential()),
             });
         }
         Ok(())

@@ -128,6 +128,10 @@ impl BindingStore for StoredBindings {
             Ok(())
         })
     }
+
+    fn is_lasting(&self) -> bool {
+        true
+    }
 }
 
 /// Takes bindings back, and returns those that there were. Every replica learns of it by its watch.

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::hostile::Raw;
-use crate::house::{House, Plan, cluster, finish, text};
+use crate::house::{House, Plan, cluster, finish, finish_with, keygen, text};
+use crate::issuer::{client, show};
 use crate::provider::{Answer, DEVICE, KEYS, Provider, TOKEN};
 
 /// A house whose people log in with this provider.
@@ -247,6 +248,69 @@ fn what_is_taken_back_ends_its_sessions_and_asks_again() {
     let asked = provider.asked(DEVICE);
     assert_eq!(text(&log_in(&house, &provider, &provider.token(|_, _| {})).stdout), "in\n");
     assert_eq!(provider.asked(DEVICE), asked + 1);
+}
+
+#[test]
+fn what_was_issued_on_a_login_goes_when_that_is_taken_back_and_does_not_return_with_the_next() {
+    let provider = Provider::start();
+    let namespace = if cluster().real { "porthole" } else { "demo" };
+    let config = format!(
+        "[issuers.test]\nurl = \"{}\"\naudiences = [\"porthole\"]\n[certificate-authority]\nkeys = [\"own_ca\"]\n\
+         [device]\nissuer = \"test\"\nbindings = \"cluster\"\nbindings-namespace = \"{namespace}\"\n",
+        provider.url
+    );
+    let before = |folder: &std::path::Path| {
+        for name in ["own_ca", "fresh"] {
+            keygen(folder, &["-q", "-t", "ed25519", "-N", "", "-f", name]);
+        }
+    };
+    let house = House::build(Plan { config, before: Some(Box::new(before)), ..Plan::default() });
+    bare(&house);
+    let mut good = provider.token(|_, claims| claims["sub"] = json!("noa"));
+    let entered = log_in(&house, &provider, &good);
+    assert_eq!(text(&entered.stdout), "in\n", "{}", text(&entered.stderr));
+
+    // One that was got with the key, and one that was got with that one.
+    let key = fs::read(house.file("fresh.pub")).expect("there");
+    let keep = |output: Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        fs::write(house.file("fresh-cert.pub"), &output.stdout).expect("writable");
+        assert!(show(&house, "fresh-cert.pub").contains("login-key@porthole"), "it names no login");
+    };
+    keep(finish_with(house.client("ssh").args(["login@porthole", "cert"]), &key));
+    keep(finish_with(client(&house, "fresh").args(["login@127.0.0.1", "cert"]), &key));
+    let mut open = client(&house, "fresh");
+    open.args(["demo.web@127.0.0.1", "echo up; sleep 600"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let open = open.spawn().expect("ssh is installed");
+    house.await_audit("process", |event| {
+        event["event"] == "process_started" && event["program"] == "echo up; sleep 600"
+    });
+
+    let mut revoke = Command::new(env!("CARGO_BIN_EXE_porthole"));
+    assert!(
+        finish(revoke.args(["revoke", "--subject", "noa", "--config"]).arg(house.file("porthole.toml")))
+            .status
+            .success()
+    );
+    let ended = open.wait_with_output().expect("a child of ours");
+    assert_eq!(ended.status.code(), Some(254), "{ended:?}");
+    assert!(text(&ended.stderr).contains("your login was taken back"), "{}", text(&ended.stderr));
+    let revoked = house.await_audit("revocation", |event| event["event"] == "login_revoked");
+    assert_eq!((&revoked["method"], &revoked["code"]), (&json!("certificate"), &json!("binding_revoked")));
+    let refused = || {
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
+        let output = finish(client(&house, "fresh").args(["demo.web@127.0.0.1", "echo in"]));
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(255), String::new()));
+        house.await_audit("refusal", |event| event["code"] == "binding_revoked" && event["method"] == "certificate");
+    };
+    refused();
+    // The same person with the same key, later: another login, and not that one's certificates.
+    good = provider.token(|_, claims| claims["sub"] = json!("noa"));
+    assert_eq!(text(&log_in(&house, &provider, &good).stdout), "in\n");
+    refused();
+    keep(finish_with(house.client("ssh").args(["login@porthole", "cert"]), &key));
+    let output = finish(client(&house, "fresh").args(["demo.web@127.0.0.1", "echo in"]));
+    assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
 }
 
 #[test]

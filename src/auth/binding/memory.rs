@@ -13,4 +13,8 @@ impl BindingStore for Memory {
     fn keep<'a>(&'a self, _: &'a Binding) -> BoxFuture<'a, Result<(), BindingStoreError>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn is_lasting(&self) -> bool {
+        false
+    }
 }

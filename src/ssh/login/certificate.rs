@@ -14,7 +14,10 @@ impl Gatekeeper {
         self.settle().await;
         let presented = Presented { peer: self.peer.ip(), now: Timestamp::now() };
         match self.server.credentials.verifier.verify(certificate, presented) {
-            Ok(identity) => self.welcome(user, identity).await,
+            Ok(identity) => match self.server.credentials.standing.check(&identity) {
+                Ok(()) => self.welcome(user, identity).await,
+                Err(withdrawn) => Err(self.refuse(user, "certificate", withdrawn.code, withdrawn.operator).await),
+            },
             Err(refusal) => Err(self.refuse(user, "certificate", refusal.code(), refusal.to_string()).await),
         }
     }
