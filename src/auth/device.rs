@@ -10,7 +10,6 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,7 +29,7 @@ mod refusal;
 pub use invitation::Invitation;
 pub use refusal::DeviceRefusal;
 
-use exchange::Exchange;
+use exchange::{Exchange, Weather};
 use places::{Place, Places};
 
 /// A client's secret is a line; what is longer is another file.
@@ -54,7 +53,7 @@ pub struct Waiting {
     invitation: Invitation,
     /// Ends with this value.
     polling: AbortOnDropHandle<Result<Identity, DeviceRefusal>>,
-    slowed: Arc<AtomicBool>,
+    weather: Arc<Weather>,
     _place: Place,
 }
 
@@ -103,13 +102,15 @@ impl Devices {
         let exchange = Exchange::new(&self.client_id, self.client_secret.clone(), &provider, &document)?;
         let answer = exchange.begin(self.scopes.clone()).await?;
         let invitation = Invitation::read(&answer)?;
-        let slowed = Arc::<AtomicBool>::default();
+        let weather = Arc::<Weather>::default();
         let (tokens, issuer, deadline) = (Arc::clone(&self.tokens), self.issuer.clone(), self.deadline);
-        let told = Arc::clone(&slowed);
+        let told = Arc::clone(&weather);
         let polling = tokio::spawn(async move {
             let limit = deadline.min(answer.expires_in());
-            let token = timeout(limit, exchange.poll(&answer, told)).await;
-            let token = token.unwrap_or(Err(DeviceRefusal::Expired))?;
+            let token = timeout(limit, exchange.poll(&answer, &told)).await;
+            // Where the provider was away to the end, nobody knows whether the person has approved.
+            let late = || told.away().map_or(DeviceRefusal::Expired, DeviceRefusal::Unavailable);
+            let token = token.unwrap_or_else(|_| Err(late()))?;
             let identity = tokens.verify(token.expose()).await?;
             // A provider may believe several clients and lend each its name; the login is the configured one's.
             if identity.issuer() != Some(issuer.as_str()) {
@@ -117,7 +118,7 @@ impl Devices {
             }
             Ok(identity.approved())
         });
-        Ok(Waiting { invitation, polling: AbortOnDropHandle::new(polling), slowed, _place: place })
+        Ok(Waiting { invitation, polling: AbortOnDropHandle::new(polling), weather, _place: place })
     }
 
     /// How long a person may take.
@@ -145,7 +146,7 @@ impl Waiting {
 
     /// Whether the provider has asked for more patience since the last call.
     pub fn was_slowed(&self) -> bool {
-        self.slowed.swap(false, Ordering::Relaxed)
+        self.weather.was_slowed()
     }
 }
 

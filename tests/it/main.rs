@@ -20,6 +20,7 @@ mod issuer;
 mod lifecycle;
 mod login;
 mod obligations;
+mod outage;
 mod playground;
 mod provider;
 mod reference;

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -14,7 +14,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-use crate::house::keygen;
+use crate::house::{PATIENCE, keygen};
 
 /// A running provider; it ends with the test's process.
 pub struct Provider {
@@ -24,6 +24,7 @@ pub struct Provider {
 
 struct State {
     inner: Mutex<Inner>,
+    asked: Condvar,
 }
 
 struct Inner {
@@ -31,6 +32,8 @@ struct Inner {
     answers: HashMap<&'static str, Answer>,
     counts: HashMap<String, usize>,
     keys: Vec<(String, Arc<EncodingKey>)>,
+    /// Requests that get no answer, until the next one is told how to.
+    silent: Vec<TcpStream>,
 }
 
 /// An answer of one endpoint.
@@ -40,8 +43,13 @@ pub enum Answer {
     Well,
     Json(u16, Value),
     Raw(u16, Vec<u8>),
+    /// The connection ends without one.
+    Gone,
+    /// None comes, and the connection stays.
+    Silence,
 }
 
+pub const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub const DEVICE: &str = "/device/code";
 pub const TOKEN: &str = "/token";
 pub const KEYS: &str = "/keys";
@@ -50,8 +58,9 @@ impl Provider {
     pub fn start() -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let inner = Inner { answers: HashMap::new(), counts: HashMap::new(), keys: vec![new_key("first")] };
-        let state = Arc::new(State { inner: Mutex::new(inner) });
+        let (answers, counts, silent) = Default::default();
+        let inner = Inner { answers, counts, keys: vec![new_key("first")], silent };
+        let state = Arc::new(State { inner: Mutex::new(inner), asked: Condvar::new() });
         let (served, own) = (Arc::clone(&state), url.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -65,7 +74,9 @@ impl Provider {
     }
 
     pub fn answer(&self, path: &'static str, answer: Answer) {
-        self.state.lock().answers.insert(path, answer);
+        let mut inner = self.state.lock();
+        inner.answers.insert(path, answer);
+        inner.silent.clear();
     }
 
     /// Nobody has decided yet.
@@ -88,9 +99,19 @@ impl Provider {
         self.state.lock().counts.get(path).copied().unwrap_or(0)
     }
 
+    /// Waits until the endpoint was asked so many times more.
+    pub fn await_asked(&self, path: &str, more: usize) {
+        let count = |inner: &Inner| inner.counts.get(path).copied().unwrap_or(0);
+        let inner = self.state.lock();
+        let wanted = count(&inner) + more;
+        let waited = self.state.asked.wait_timeout_while(inner, PATIENCE, |inner| count(inner) < wanted);
+        assert!(!waited.expect("not poisoned").1.timed_out(), "nobody asks {path}");
+    }
+
     /// A new key in place of all.
     pub fn rotate(&self, id: &str) {
-        self.state.lock().keys = vec![new_key(id)];
+        let key = new_key(id);
+        self.state.lock().keys = vec![key];
     }
 
     /// What a good token says.
@@ -146,10 +167,16 @@ impl State {
         let (answer, keys) = {
             let mut inner = self.lock();
             *inner.counts.entry(path.clone()).or_default() += 1;
+            self.asked.notify_all();
             let keys: Vec<_> = inner.keys.iter().map(public).collect();
             (inner.answers.get(path.as_str()).cloned().unwrap_or(Answer::Well), keys)
         };
         let (status, body) = match answer {
+            Answer::Gone => return Ok(()),
+            Answer::Silence => {
+                self.lock().silent.push(stream);
+                return Ok(());
+            }
             Answer::Raw(status, body) => (status, body),
             Answer::Json(status, body) => (status, body.to_string().into_bytes()),
             Answer::Well => match well(&path, url, &keys) {
@@ -168,7 +195,7 @@ impl State {
 
 fn well(path: &str, url: &str, keys: &[Value]) -> Option<Value> {
     Some(match path {
-        "/.well-known/openid-configuration" => json!({
+        DISCOVERY => json!({
             "issuer": url, "jwks_uri": format!("{url}{KEYS}"), "token_endpoint": format!("{url}{TOKEN}"),
             "device_authorization_endpoint": format!("{url}{DEVICE}"),
         }),

@@ -5,8 +5,9 @@
 //! that answers nonsense is not.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use oauth2::basic::{
@@ -22,6 +23,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::DeviceRefusal;
 use crate::auth::name::shown;
 use crate::auth::token::{Document, Provider, Unavailable, bounded, cause};
+
+/// A provider that asks for no pause between two requests gets one all the same.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 type Client = oauth2::Client<
     BasicErrorResponse,
@@ -47,6 +51,25 @@ impl ExtraTokenFields for Fields {}
 /// An `id_token` on its way to `Tokens`. It prints, and is written, as nothing.
 #[derive(Clone, Deserialize)]
 pub(super) struct IdToken(String);
+
+/// How the provider answers while a login waits.
+#[derive(Debug, Default)]
+pub(super) struct Weather {
+    slowed: AtomicBool,
+    away: Mutex<Option<Unavailable>>,
+}
+
+impl Weather {
+    /// Whether the provider has asked for more patience since the last call.
+    pub(super) fn was_slowed(&self) -> bool {
+        self.slowed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Why the last request had no answer, if it had none.
+    pub(super) fn away(&self) -> Option<Unavailable> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 pub(super) struct Exchange {
     client: Client,
@@ -74,8 +97,8 @@ impl Exchange {
     }
 
     pub(super) async fn begin(&self, scopes: Vec<Scope>) -> Result<StandardDeviceAuthorizationResponse, DeviceRefusal> {
-        let unheard = AtomicBool::default();
-        let http = Http { client: &self.http, slowed: &unheard };
+        let unheard = Weather::default();
+        let http = Http { client: &self.http, weather: &unheard };
         let asked = self.client.exchange_device_code().add_scopes(scopes).request_async(&http).await;
         asked.map_err(|error| match error {
             RequestTokenError::Request(unavailable) => DeviceRefusal::Unavailable(unavailable),
@@ -85,15 +108,16 @@ impl Exchange {
         })
     }
 
-    /// Asks until the person has decided. `slowed` is set each time that the provider asks for more patience.
+    /// Asks until the person has decided. `weather` tells meanwhile how the provider answers.
     pub(super) async fn poll(
         &self,
         answer: &StandardDeviceAuthorizationResponse,
-        slowed: Arc<AtomicBool>,
+        weather: &Weather,
     ) -> Result<IdToken, DeviceRefusal> {
-        let http = Http { client: &self.http, slowed: &slowed };
+        let http = Http { client: &self.http, weather };
         let asking = self.client.exchange_device_access_token(answer);
-        let response = asking.request_async(&http, tokio::time::sleep, None).await.map_err(|error| match error {
+        let pause = |wanted: Duration| tokio::time::sleep(wanted.max(SHORTEST_PAUSE));
+        let response = asking.request_async(&http, pause, None).await.map_err(|error| match error {
             RequestTokenError::Request(unavailable) => DeviceRefusal::Unavailable(unavailable),
             RequestTokenError::ServerResponse(answer) => match answer.error() {
                 DeviceCodeErrorResponseType::AccessDenied => DeviceRefusal::Denied,
@@ -111,7 +135,27 @@ impl Exchange {
 /// The issuer's client, as `oauth2` asks for it, with the answers' size bounded.
 struct Http<'a> {
     client: &'a reqwest::Client,
-    slowed: &'a AtomicBool,
+    weather: &'a Weather,
+}
+
+impl Http<'_> {
+    async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, Unavailable> {
+        let request = reqwest::Request::try_from(request).map_err(|error| Unavailable(cause(&error)))?;
+        let answer = self.client.execute(request).await.map_err(|error| Unavailable(cause(&error)))?;
+        let status = answer.status();
+        if status.is_server_error() {
+            return Err(Unavailable(format!("it answers {status}")));
+        }
+        let kind = answer.headers().get(http::header::CONTENT_TYPE).cloned();
+        let body = bounded(answer).await?;
+        if status.is_client_error() && memchr::memmem::find(&body, b"\"slow_down\"").is_some() {
+            self.weather.slowed.store(true, Ordering::Relaxed);
+        }
+        let mut response = HttpResponse::new(body);
+        *response.status_mut() = status;
+        response.headers_mut().extend(kind.map(|kind| (http::header::CONTENT_TYPE, kind)));
+        Ok(response)
+    }
 }
 
 impl<'c> AsyncHttpClient<'c> for Http<'_> {
@@ -120,21 +164,9 @@ impl<'c> AsyncHttpClient<'c> for Http<'_> {
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
-            let request = reqwest::Request::try_from(request).map_err(|error| Unavailable(cause(&error)))?;
-            let answer = self.client.execute(request).await.map_err(|error| Unavailable(cause(&error)))?;
-            let status = answer.status();
-            if status.is_server_error() {
-                return Err(Unavailable(format!("it answers {status}")));
-            }
-            let kind = answer.headers().get(http::header::CONTENT_TYPE).cloned();
-            let body = bounded(answer).await?;
-            if status.is_client_error() && memchr::memmem::find(&body, b"\"slow_down\"").is_some() {
-                self.slowed.store(true, Ordering::Relaxed);
-            }
-            let mut response = HttpResponse::new(body);
-            *response.status_mut() = status;
-            response.headers_mut().extend(kind.map(|kind| (http::header::CONTENT_TYPE, kind)));
-            Ok(response)
+            let answer = self.ask(request).await;
+            *self.weather.away.lock().unwrap_or_else(PoisonError::into_inner) = answer.as_ref().err().cloned();
+            answer
         })
     }
 }

@@ -125,18 +125,20 @@ impl Keys {
                     self.refresh().await;
                     asked = true;
                 }
-                Search::Unknown => return Err(self.unknown(&known, id)),
+                Search::Unknown => return Err(self.unknown(&known, id).await),
             }
         }
     }
 
-    fn unknown(&self, known: &Known, id: Option<&str>) -> TokenRefusal {
+    async fn unknown(&self, known: &Known, id: Option<&str>) -> TokenRefusal {
         let issuer = self.issuer.clone();
-        match id {
-            Some(id) if known.retired.iter().any(|retired| retired == id) => {
-                TokenRefusal::RetiredKey { issuer, key: id.to_owned() }
-            }
-            _ => TokenRefusal::UnknownKey { issuer, key: id.map(str::to_owned) },
+        if let Some(id) = id.filter(|id| known.retired.iter().any(|retired| retired == id)) {
+            return TokenRefusal::RetiredKey { issuer, key: id.to_owned() };
+        }
+        match self.turn.lock().await.problem.clone() {
+            // It may be a new key, and its bearer a person: there is nobody to ask.
+            Some(Unavailable(problem)) => TokenRefusal::IssuerUnavailable { issuer, problem },
+            None => TokenRefusal::UnknownKey { issuer, key: id.map(str::to_owned) },
         }
     }
 
