@@ -26,6 +26,7 @@ mod provider;
 mod reference;
 mod refusals;
 mod registry;
+mod rotation;
 mod step_ca;
 mod terminal;
 mod tidy;
