@@ -16,7 +16,7 @@ pub struct Raw {
     handle: Handle<Trusting>,
 }
 
-struct Trusting;
+pub struct Trusting;
 
 impl Handler for Trusting {
     type Error = russh::Error;

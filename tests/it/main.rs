@@ -6,6 +6,7 @@ mod house;
 
 mod access_review;
 mod certificates;
+mod crowd;
 mod deployed;
 mod device;
 mod dex;
