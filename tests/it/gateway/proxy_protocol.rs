@@ -137,3 +137,37 @@ fn from_a_load_balancer_only_a_whole_and_timely_header_is_taken() {
     assert_eq!(opened["peer"], "192.0.2.1:1");
     assert!(!house.log().contains("panicked"), "{}", house.log());
 }
+
+#[test]
+fn hostile_headers_cost_no_memory_and_keep_nobody_out() {
+    let half = [V2_START, b"\x21\x11\xff\xff\0\0\0"].concat();
+    // The load balancer's own address, and one that may send no header.
+    for from in ["127.0.0.1/32", "127.0.0.9/32"] {
+        let house =
+            House::build(Plan { config: format!("[listen]\nproxy-protocol-from = [\"{from}\"]\n"), ..Plan::default() });
+        say(house.port, b"PROXY x\r\n");
+        let before = house.memory_kib();
+        // More than may be awaited at a time, each with less than a header; the connections stay.
+        let held: Vec<_> = (0..600)
+            .map(|n| {
+                let mut stream = TcpStream::connect(("127.0.0.1", house.port)).expect("a server");
+                // It may be refused already.
+                let _ = stream.write_all(&half[..n % half.len()]);
+                stream
+            })
+            .collect();
+        for garbage in [vec![0; 1 << 16], vec![b'P'; 1 << 16], [b"PROXY TCP4 ".as_slice(), &[b' '; 1 << 16]].concat()] {
+            for _ in 0..50 {
+                let mut stream = TcpStream::connect(("127.0.0.1", house.port)).expect("a server");
+                let _ = stream.write_all(&garbage);
+            }
+        }
+        let mut client = house.client("ssh");
+        let output = finish(client.args(["-b", "127.0.0.2", "login@porthole", "whoami"]));
+        assert!(output.status.success(), "somebody is kept out: {}", text(&output.stderr));
+        let now = house.memory_kib();
+        assert!(now < before + 16 * 1024, "{from}: {before} KiB before, {now} KiB with {} of them", held.len());
+        drop(held);
+        assert!(!house.log().contains("panicked"), "{}", house.log());
+    }
+}
