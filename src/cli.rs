@@ -43,7 +43,7 @@ enum Command {
     Connect(connect::Arguments),
     /// Take back the keys that stand for a person after a device login, and end the sessions that came by them.
     Revoke(Revoke),
-    /// Try it on this machine: an emulated cluster, a certificate, and the bastion before them.
+    /// Try it on this machine: an emulated cluster, an identity provider, a certificate, and the bastion before them.
     Playground(Playground),
     /// A process of the playground's; not for people.
     #[command(hide = true)]
@@ -203,13 +203,15 @@ async fn play(arguments: Playground) -> anyhow::Result<ExitCode> {
     let stop = arguments.ending.token()?;
     let emulator = playground::Emulator::start(options).await.context("cannot start the emulated cluster")?;
     emulator.settled().await;
-    let kit = playground::Kit::make(&arguments.root, arguments.listen, emulator.kubeconfig()).await?;
-    let config = Config::load(&kit.config())?;
+    let kit = playground::Kit::make(&arguments.root).await?;
+    let provider = playground::Provider::start(&kit).await.context("cannot start the identity provider")?;
+    let config = Config::load(&kit.configure(arguments.listen, emulator.kubeconfig(), &provider)?)?;
     prepare(&config)?;
     let server = Server::start(config).await?;
     let ssh_config = kit.introduce(server.address()?).await?;
-    println!("{}", playground::greeting(&ssh_config, isolation));
+    println!("{}", playground::greeting(&ssh_config, isolation, &provider));
     server.run(stop).await;
+    provider.stop().await;
     emulator.stop().await;
     Ok(ExitCode::SUCCESS)
 }

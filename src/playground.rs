@@ -7,7 +7,8 @@
 //! that user reads.
 //!
 //! `api` is the API server's front, `store` its memory, `controller` and `kubelet` do what their namesakes do,
-//! `stream` and `forward` carry bytes, `process` starts what `container` then becomes.
+//! `stream` and `forward` carry bytes, `process` starts what `container` then becomes. Beside the cluster, `provider` is
+//! the company's identity provider.
 
 mod access;
 mod api;
@@ -31,6 +32,7 @@ mod patch;
 mod pod_status;
 mod pod_stream;
 mod process;
+mod provider;
 mod resource;
 mod security;
 mod selector;
@@ -56,6 +58,7 @@ use process::Launcher;
 
 pub use container::container_main;
 pub use kit::{Kit, greeting};
+pub use provider::Provider;
 
 /// How to start an emulator.
 #[derive(Debug, Clone)]

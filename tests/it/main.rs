@@ -21,6 +21,7 @@ mod issuer;
 mod keyboard;
 mod lifecycle;
 mod login;
+mod newcomer;
 mod obligations;
 mod outage;
 mod playground;
