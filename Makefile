@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test needs lint fuzz e2e-login e2e-step-ca e2e cluster-up cluster-down bench clean
+.PHONY: help run test needs lint fuzz e2e-login e2e-step-ca e2e-openpubkey e2e cluster-up cluster-down bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ STEP_CA := $(CURDIR)/target/step-ca
 e2e-step-ca: ## Log in with a certificate of step-ca's, which it builds; needs Go, openssl and curl
 	cd tests/step-ca && CGO_ENABLED=0 go build -o $(STEP_CA) github.com/smallstep/certificates/cmd/step-ca
 	PORTHOLE_TEST_STEP_CA=$(STEP_CA) $(CARGO) test --locked --test it step_ca::
+
+OPENPUBKEY := $(CURDIR)/target/openpubkey
+
+e2e-openpubkey: ## Log in with a PK token of OpenPubkey's own client, which it builds, as opkssh has one; needs Go and curl
+	cd tests/openpubkey && CGO_ENABLED=0 go build -trimpath -o $(OPENPUBKEY) .
+	PORTHOLE_TEST_OPENPUBKEY=$(OPENPUBKEY) $(CARGO) test --locked --test it openpubkey::
 
 bench: cluster-up ## Porthole beside kubectl on the real Kubernetes; the table goes to target/bench
 	PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig \

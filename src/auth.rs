@@ -44,6 +44,8 @@ pub struct Identity {
 #[derive(Debug, Clone)]
 enum Basis {
     Certificate(Arc<certificate::Marks>),
+    /// A certificate that no CA vouches for.
+    PkToken(Arc<certificate::Marks>),
     Binding(Arc<binding::Binding>),
     /// Nothing that could be taken back.
     Token,

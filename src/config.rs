@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod authority;
 pub mod authorize;
+pub mod certificate;
 pub mod device;
 pub mod duration;
 pub mod issuer;
@@ -21,6 +22,7 @@ pub mod recording;
 
 pub use authority::{CertificateAuthority, CertificateRule};
 pub use authorize::{Authorize, Authorizer};
+pub use certificate::{Certificate, CertificateSubject};
 pub use device::{BindingStore, Device};
 pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
 pub use listen::{Http, Listen};
@@ -110,58 +112,6 @@ impl Default for Ssh {
             keepalive_max: 3,
             rekey_interval: Duration::from_secs(3600),
             drain_deadline: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Which SSH user certificates are believed, and whom they name.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Certificate {
-    /// Public keys of trusted CAs, in `authorized_keys` form, several a file; re-read when they change.
-    pub trusted_ca_files: Vec<PathBuf>,
-    pub subject: CertificateSubject,
-    /// The principal that names the person starts with this, where `subject` is `principal`; it is taken off.
-    pub subject_prefix: String,
-    /// Principals with this prefix are groups; it is taken off.
-    pub group_prefix: String,
-    /// A certificate must carry one of these principals; empty asks for none in particular.
-    pub accepted_principals: Vec<String>,
-    /// OpenSSH key revocation lists (`ssh-keygen -k`); re-read when they change.
-    pub revocation_lists: Vec<PathBuf>,
-    /// A text file with lines `serial: N`, `serial: N-M` or `id: KEY-ID`; re-read when it changes.
-    pub revoked_file: Option<PathBuf>,
-    /// How far the clocks of the CA and of Porthole may differ.
-    #[serde(with = "duration")]
-    pub clock_skew: Duration,
-    /// The longest lifetime of a certificate that is believed; zero believes any.
-    #[serde(with = "duration")]
-    pub max_lifetime: Duration,
-    /// End a session when the certificate that opened it does.
-    pub end_session_at_expiry: bool,
-}
-
-/// What in a certificate names the person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CertificateSubject {
-    KeyId,
-    Principal,
-}
-
-impl Default for Certificate {
-    fn default() -> Certificate {
-        Certificate {
-            trusted_ca_files: Vec::new(),
-            subject: CertificateSubject::KeyId,
-            subject_prefix: "user:".to_owned(),
-            group_prefix: "group:".to_owned(),
-            accepted_principals: Vec::new(),
-            revocation_lists: Vec::new(),
-            revoked_file: None,
-            clock_skew: Duration::from_secs(30),
-            max_lifetime: Duration::ZERO,
-            end_session_at_expiry: false,
         }
     }
 }
@@ -336,6 +286,7 @@ impl Config {
                 ));
             }
         }
+        self.certificate.check_pk_tokens(&self.issuers)?;
         self.device.check()?;
         self.authorize.check(&self.authorizers)?;
         if let Some(name) = self.device.issuer.as_ref().filter(|name| !self.issuers.contains_key(*name)) {
@@ -362,6 +313,7 @@ impl Config {
             ("cluster.connect-timeout", self.cluster.connect_timeout, "the api server could not be reached in time"),
             ("cluster.request-timeout", self.cluster.request_timeout, "no request could be answered in time"),
             ("session.start-deadline", self.session.start_deadline, "no container could start in time"),
+            ("certificate.pk-token-max-age", self.certificate.pk_token_max_age, "every PK token would be too old"),
         ];
         match durations.into_iter().find(|(_, duration, _)| *duration < DURATION_MIN) {
             Some((key, _, why)) => Err((key, format!("is too short, so {why}: use 1s or more"))),

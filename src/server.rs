@@ -44,8 +44,9 @@ impl Server {
     pub async fn start(config: Config) -> anyhow::Result<Server> {
         // What needs no network comes first: a wrong file is told at once.
         let keyring = issuer::open_keyring(&config.certificate_authority)?;
-        let verifier = Arc::new(Verifier::open(&config.certificate, keyring.clone())?);
         let tokens = Arc::new(Tokens::new(&config.issuers)?);
+        let verifier = Verifier::open(&config.certificate, keyring.clone())?;
+        let verifier = Arc::new(verifier.believing(tokens.in_certificates(&config)));
         let devices = Devices::new(&config, Arc::clone(&tokens))?;
         let api = ApiServer::open(&config.cluster).await?;
         let authorizer = authorize::open(&config, Some(&api.reviewer()))?;

@@ -153,7 +153,7 @@ impl Bindings {
             }
             // One that names a login without its end names none.
             (Basis::Certificate(_), Origin { login_key, .. }) => login_key.is_none(),
-            (Basis::Token, _) => true,
+            (Basis::PkToken(_) | Basis::Token, _) => true,
         }
     }
 

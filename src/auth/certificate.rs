@@ -1,4 +1,5 @@
-//! SSH user certificates: what makes one a person here, and until when.
+//! SSH user certificates: what makes one a person here, and until when. A CA's word does, or (`self_signed`) an identity
+//! provider's.
 //!
 //! russh verifies that the client holds the certificate's key, that the CA which the certificate *names* signed it, and its
 //! dates by a clock without allowance; what it refuses for one of these never comes here. Everything that makes a
@@ -21,6 +22,7 @@ use russh::keys::{Certificate, HashAlg};
 use tokio::sync::watch;
 
 use crate::auth::issuer::{self, Keyring};
+use crate::auth::token::Tokens;
 use crate::auth::{Basis, Identity, Method, Origin};
 use crate::config;
 use crate::watched::Watched;
@@ -33,8 +35,10 @@ mod label;
 mod marks;
 mod options;
 mod person;
+pub mod pk_token;
 mod refusal;
 mod revocation;
+mod self_signed;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +61,8 @@ pub struct Verifier {
     naming: Naming,
     /// Porthole's own CA: its certificates are read as they are issued, by principals, whatever the others' are read by.
     own: Option<(Arc<Watched<Keyring>>, Naming)>,
+    /// Who vouches for the keys of certificates that no CA has signed; nobody, unless it is configured.
+    pk_tokens: Option<Tokens>,
     clock_skew: Duration,
     /// Zero believes any.
     max_lifetime: Duration,
@@ -123,13 +129,32 @@ impl Verifier {
             revocation_lists,
             naming,
             own: own.map(|keyring| (keyring, own_naming)),
+            pk_tokens: None,
             clock_skew: config.clock_skew,
             max_lifetime: config.max_lifetime,
             end_session_at_expiry: config.end_session_at_expiry,
         })
     }
 
-    /// Checks everything that makes a certificate a person.
+    /// Believes certificates that a PK token of these issuers vouches for, as well.
+    pub fn believing(self, pk_tokens: Option<Tokens>) -> Verifier {
+        Verifier { pk_tokens, ..self }
+    }
+
+    /// Checks everything that makes a certificate a person, by a CA's word or by that of an identity provider, which may
+    /// have to be asked for its keys.
+    ///
+    /// That the client holds the certificate's key is for the caller to know, as in `verify`.
+    pub async fn admit(&self, certificate: &Certificate, presented: Presented) -> Result<Identity, Refusal> {
+        let marks = Arc::new(Marks::of(certificate));
+        let examined = match self.pk_token(certificate, &marks) {
+            Some(token) => self.examine_self_signed(certificate, &marks, presented, token).await,
+            None => self.examine(certificate, &marks, presented),
+        };
+        examined.map_err(|reason| Refusal::new(reason, &marks))
+    }
+
+    /// Checks everything that makes a certificate of a CA's a person.
     ///
     /// That the client holds the certificate's key is for the caller to know: russh calls `auth_openssh_certificate`
     /// only after that.
@@ -138,11 +163,16 @@ impl Verifier {
         self.examine(certificate, &marks, presented).map_err(|reason| Refusal::new(reason, &marks))
     }
 
-    /// Whether a certificate that was believed would still be: its CA is trusted, and no list revokes it. Its dates are
-    /// not looked at (`Identity::valid_until` has them), nor is an identity that no certificate proved.
+    /// Whether a certificate that was believed would still be: its CA is trusted, where one vouched for it, and no list
+    /// revokes it. Its dates are not looked at (`Identity::valid_until` has them), nor is an identity that no certificate
+    /// proved.
     pub fn still_believes(&self, identity: &Identity) -> Result<(), Refusal> {
-        let Basis::Certificate(marks) = &identity.basis else { return Ok(()) };
-        self.trusted(marks).and_then(|()| self.not_revoked(marks)).map_err(|reason| Refusal::new(reason, marks))
+        let (marks, trusted) = match &identity.basis {
+            Basis::Certificate(marks) => (marks, self.trusted(marks)),
+            Basis::PkToken(marks) => (marks, Ok(())),
+            Basis::Binding(_) | Basis::Token => return Ok(()),
+        };
+        trusted.and_then(|()| self.not_revoked(marks)).map_err(|reason| Refusal::new(reason, marks))
     }
 
     /// Wakes after each change of a file that `still_believes` depends on.
@@ -154,26 +184,10 @@ impl Verifier {
 
     fn examine(&self, certificate: &Certificate, marks: &Arc<Marks>, presented: Presented) -> Result<Identity, Reason> {
         self.trusted(marks)?;
-        let ca = certificate.signature_key();
-        let weakness = algorithm::weakness_of_signature(ca, certificate.signature())
-            .or_else(|| algorithm::weakness_of_key(ca))
-            .or_else(|| algorithm::weakness_of_key(certificate.public_key()));
-        if let Some(weakness) = weakness {
-            return Err(Reason::Algorithm { weakness });
-        }
-        let (from, until) = (Time(certificate.valid_after()), Time(certificate.valid_before()));
-        if from.0 >= until.0 {
-            return Err(Reason::NeverValid { from, until });
-        }
-        // At its own first second the dates hold, so what this can fail for is the signature.
-        if certificate.validate_at(from.0, [&ca.fingerprint(HashAlg::Sha256)]).is_err() {
-            return Err(Reason::BadSignature);
-        }
-        if !certificate.cert_type().is_user() {
-            return Err(Reason::IsHost);
-        }
+        let (from, until) = Verifier::sound(certificate)?;
         self.not_revoked(marks)?;
-        self.in_its_time(from, until, presented.now)?;
+        self.in_its_dates(from, until, presented.now)?;
+        self.short_enough(from, until)?;
         let restrictions = Restrictions::of(certificate)?;
         restrictions.admit(presented.peer)?;
         let (naming, own) = match self.own(marks) {
@@ -206,6 +220,26 @@ impl Verifier {
         })
     }
 
+    /// What must be so whoever vouches for it; its dates.
+    fn sound(certificate: &Certificate) -> Result<(Time, Time), Reason> {
+        let ca = certificate.signature_key();
+        let weakness = algorithm::weakness_of_signature(ca, certificate.signature())
+            .or_else(|| algorithm::weakness_of_key(ca))
+            .or_else(|| algorithm::weakness_of_key(certificate.public_key()));
+        if let Some(weakness) = weakness {
+            return Err(Reason::Algorithm { weakness });
+        }
+        let (from, until) = (Time(certificate.valid_after()), Time(certificate.valid_before()));
+        if from.0 >= until.0 {
+            return Err(Reason::NeverValid { from, until });
+        }
+        // At its own first second the dates hold, so what this can fail for is the signature.
+        if certificate.validate_at(from.0, [&ca.fingerprint(HashAlg::Sha256)]).is_err() {
+            return Err(Reason::BadSignature);
+        }
+        if certificate.cert_type().is_user() { Ok((from, until)) } else { Err(Reason::IsHost) }
+    }
+
     fn trusted(&self, marks: &Marks) -> Result<(), Reason> {
         let trusted = self.authorities.iter().any(|file| file.current().contains(&marks.ca));
         if trusted || self.own(marks).is_some() { Ok(()) } else { Err(Reason::WrongCa) }
@@ -223,7 +257,7 @@ impl Verifier {
     }
 
     /// PROTOCOL.certkeys: `valid after <= current time < valid before`, widened by the allowance at both ends.
-    fn in_its_time(&self, from: Time, until: Time, now: Timestamp) -> Result<(), Reason> {
+    fn in_its_dates(&self, from: Time, until: Time, now: Timestamp) -> Result<(), Reason> {
         let nanoseconds = |time: Time| i128::from(time.0).saturating_mul(1_000_000_000);
         let skew = i128::try_from(self.clock_skew.as_nanos()).unwrap_or(i128::MAX);
         let now = now.as_nanosecond();
@@ -234,9 +268,14 @@ impl Verifier {
         if !forever && now >= nanoseconds(until).saturating_add(skew) {
             return Err(Reason::Expired { until });
         }
+        Ok(())
+    }
+
+    fn short_enough(&self, from: Time, until: Time) -> Result<(), Reason> {
         if self.max_lifetime.is_zero() {
             return Ok(());
         }
+        let forever = until.0 == u64::MAX;
         let seconds = until.0.saturating_sub(from.0);
         if forever || Duration::from_secs(seconds) > self.max_lifetime {
             let lifetime = if forever { Lifetime::Forever } else { Lifetime::Seconds(seconds) };

@@ -1,6 +1,6 @@
 //! `id_token`s: what makes one a person here, wherever it came in.
 //!
-//! One place for the device login, the gateway's header and the request for a certificate. Whoever brought the token,
+//! One place for the device login, the gateway's header, the request for a certificate, and what stands in one (a PK token). Whoever brought the token,
 //! and whatever they say of it, it is verified here: the issuer that it names is one that is configured, its algorithm is
 //! one of that issuer's and fits the key, the signature is good, and it is for us, now.
 //!
@@ -99,11 +99,49 @@ impl Tokens {
     /// As `verify`, at another time.
     pub async fn verify_at(&self, token: &str, now: Timestamp) -> Result<Identity, TokenRefusal> {
         let unverified = Unverified::read(token)?;
-        let named = unverified.claims.get("iss").and_then(Value::as_str);
-        let url = named.ok_or(TokenRefusal::Malformed { problem: "it names no issuer" })?;
-        let issuer = self.by_url.get(url).ok_or_else(|| TokenRefusal::Issuer { issuer: url.to_owned() })?;
-        let identity = issuer.verify(&unverified, now).await?;
+        let identity = self.issuer(&unverified)?.verify(&unverified, now).await?;
         Ok(Identity { id_token: Some(Secret::new(token)), ..identity })
+    }
+
+    /// As `verify_at`, for a token that must carry this nonce, by which its issuer vouches for something beside it.
+    pub(super) async fn verify_committed(
+        &self,
+        token: &str,
+        nonce: &str,
+        now: Timestamp,
+    ) -> Result<Identity, TokenRefusal> {
+        let unverified = Unverified::read(token)?;
+        let identity = self.issuer(&unverified)?.verify(&unverified, now).await?;
+        // From here on the claims are known to be the issuer's.
+        let said = unverified.claims.get("nonce").and_then(Value::as_str);
+        if said == Some(nonce) { Ok(identity) } else { Err(TokenRefusal::Nonce) }
+    }
+
+    /// The tokens that may stand in certificates, of the issuers that are configured for it: for audiences of their own,
+    /// since a certificate is public, and of an age that counts in place of their end. None if there is no such issuer.
+    pub fn in_certificates(&self, config: &config::Config) -> Option<Tokens> {
+        let named = config.certificate.pk_token_issuers.iter().filter_map(|name| config.issuers.get(name));
+        let issuers = named.filter_map(|issuer| Some((issuer, self.by_url.get(&issuer.url)?)));
+        let by_url: BTreeMap<_, _> = issuers
+            .map(|(named, issuer)| {
+                let issuer = Issuer {
+                    url: issuer.url.clone(),
+                    algorithms: issuer.algorithms.clone(),
+                    expectations: Expectations::in_certificates(named, &config.certificate),
+                    keys: Arc::clone(&issuer.keys),
+                    end_session_at_expiry: false,
+                };
+                (issuer.url.clone(), issuer)
+            })
+            .collect();
+        (!by_url.is_empty()).then_some(Tokens { by_url })
+    }
+
+    /// The issuer that a token names.
+    fn issuer(&self, token: &Unverified<'_>) -> Result<&Issuer, TokenRefusal> {
+        let named = token.claims.get("iss").and_then(Value::as_str);
+        let url = named.ok_or(TokenRefusal::Malformed { problem: "it names no issuer" })?;
+        self.by_url.get(url).ok_or_else(|| TokenRefusal::Issuer { issuer: url.to_owned() })
     }
 
     /// The provider of one issuer and its document, for a device login.

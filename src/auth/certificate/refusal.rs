@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::marks::Marks;
+use super::pk_token::PkTokenRefusal;
 use crate::auth::name::shown;
+use crate::auth::token::TokenRefusal;
 
 /// A certificate, refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,11 @@ pub enum Reason {
     Subject { problem: &'static str },
     #[error("it names a group wrongly: {problem}")]
     Group { problem: &'static str },
+    #[error(transparent)]
+    PkToken(#[from] PkTokenRefusal),
+    /// What the PK token holds is refused as any token would be.
+    #[error("of its PK token, {0}")]
+    Token(#[from] TokenRefusal),
 }
 
 /// A certificate's bound, in seconds since 1970; not every `u64` is a date.
@@ -114,6 +121,8 @@ impl Reason {
             Reason::WrongPrincipal { .. } => "certificate_wrong_principal",
             Reason::Subject { .. } => "certificate_no_subject",
             Reason::Group { .. } => "certificate_bad_group",
+            Reason::PkToken(refusal) => refusal.code(),
+            Reason::Token(refusal) => refusal.code(),
         }
     }
 }

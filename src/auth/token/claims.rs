@@ -23,6 +23,8 @@ pub struct Expectations {
     leeway: Duration,
     /// Zero takes any.
     max_lifetime: Duration,
+    /// From its `iat` a token counts so long, whatever its `exp` says; none where that decides.
+    max_age: Option<Duration>,
     names: ClaimNames,
 }
 
@@ -44,7 +46,18 @@ impl Expectations {
             authorized_parties: config.authorized_parties.clone(),
             leeway: config.leeway,
             max_lifetime: config.max_token_lifetime,
+            max_age: None,
             names: config.claims.clone(),
+        }
+    }
+
+    /// Of the issuer's tokens in certificates.
+    pub fn in_certificates(config: &config::Issuer, certificate: &config::Certificate) -> Expectations {
+        Expectations {
+            audiences: certificate.pk_token_audiences.clone(),
+            authorized_parties: Vec::new(),
+            max_age: Some(certificate.pk_token_max_age),
+            ..Expectations::new(config)
         }
     }
 
@@ -90,8 +103,15 @@ impl Expectations {
         let begins = time(claims, "nbf")?.map_or(issued, |begins| begins.max(issued));
         let leeway = i64::try_from(self.leeway.as_secs()).unwrap_or(i64::MAX);
         let now = now.as_second();
-        if until.as_second().saturating_add(leeway) <= now {
-            return Err(TokenRefusal::Expired { at: until });
+        let end = match self.max_age {
+            None => until,
+            Some(age) => {
+                let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+                Timestamp::from_second(issued.as_second().saturating_add(age)).unwrap_or(Timestamp::MAX)
+            }
+        };
+        if end.as_second().saturating_add(leeway) <= now {
+            return Err(TokenRefusal::Expired { at: end });
         }
         if begins.as_second() > now.saturating_add(leeway) {
             return Err(TokenRefusal::NotYetValid { at: begins });
@@ -101,7 +121,7 @@ impl Expectations {
         if max_seconds > 0 && seconds > max_seconds {
             return Err(TokenRefusal::LifetimeTooLong { seconds, max_seconds });
         }
-        Ok(until)
+        Ok(end)
     }
 
     /// A name that a person need not have; one that cannot be shown is as good as none.

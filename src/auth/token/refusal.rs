@@ -28,6 +28,8 @@ pub enum TokenRefusal {
     Audience { audiences: Vec<String> },
     #[error("the token was issued to {}, which is none of the authorized parties", key_shown(party))]
     AuthorizedParty { party: Option<String> },
+    #[error("the token's nonce is not the one that it must carry")]
+    Nonce,
     #[error("the token ended at {at}")]
     Expired { at: Timestamp },
     #[error("the token begins at {at}: is one of the two clocks wrong?")]
@@ -53,6 +55,7 @@ impl TokenRefusal {
             TokenRefusal::Signature { .. } => "token_signature",
             TokenRefusal::Audience { .. } => "token_audience",
             TokenRefusal::AuthorizedParty { .. } => "token_authorized_party",
+            TokenRefusal::Nonce => "token_nonce",
             TokenRefusal::Expired { .. } => "token_expired",
             TokenRefusal::NotYetValid { .. } => "token_not_yet_valid",
             TokenRefusal::LifetimeTooLong { .. } => "token_lifetime_too_long",
@@ -77,6 +80,7 @@ impl TokenRefusal {
             TokenRefusal::Malformed { .. }
             | TokenRefusal::Algorithm { .. }
             | TokenRefusal::UnknownKey { .. }
+            | TokenRefusal::Nonce
             | TokenRefusal::Signature { .. } => "this login is not your identity provider's: log in again",
         }
     }

@@ -13,7 +13,7 @@ impl Gatekeeper {
         self.user = user.to_owned();
         self.settle().await;
         let presented = Presented { peer: self.peer.ip(), now: Timestamp::now() };
-        match self.server.credentials.verifier.verify(certificate, presented) {
+        match self.server.credentials.verifier.admit(certificate, presented).await {
             Ok(identity) => match self.server.credentials.standing.check(&identity) {
                 Ok(()) => self.welcome(user, identity).await,
                 Err(withdrawn) => Err(self.refuse(user, "certificate", withdrawn.code, withdrawn.operator).await),
