@@ -4,7 +4,6 @@
 //! too. A provider that is away for a moment (no answer, or a 5xx from what stands before it) is asked again later; one
 //! that answers nonsense is not.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,9 +17,10 @@ use oauth2::{
     EndpointSet, ExtraTokenFields, HttpRequest, HttpResponse, RequestTokenError, Scope,
     StandardDeviceAuthorizationResponse, StandardRevocableToken, StandardTokenResponse, TokenUrl,
 };
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::DeviceRefusal;
+use crate::auth::Secret;
 use crate::auth::name::shown;
 use crate::auth::token::{Document, Provider, Unavailable, bounded, cause};
 
@@ -43,14 +43,10 @@ type Client = oauth2::Client<
 /// What OpenID Connect adds to OAuth's answer.
 #[derive(Debug, Serialize, Deserialize)]
 struct Fields {
-    id_token: Option<IdToken>,
+    id_token: Option<Secret>,
 }
 
 impl ExtraTokenFields for Fields {}
-
-/// An `id_token` on its way to `Tokens`. It prints, and is written, as nothing.
-#[derive(Clone, Deserialize)]
-pub(super) struct IdToken(String);
 
 /// How the provider answers while a login waits.
 #[derive(Debug, Default)]
@@ -113,7 +109,7 @@ impl Exchange {
         &self,
         answer: &StandardDeviceAuthorizationResponse,
         weather: &Weather,
-    ) -> Result<IdToken, DeviceRefusal> {
+    ) -> Result<Secret, DeviceRefusal> {
         let http = Http { client: &self.http, weather };
         let asking = self.client.exchange_device_access_token(answer);
         let pause = |wanted: Duration| tokio::time::sleep(wanted.max(SHORTEST_PAUSE));
@@ -168,23 +164,5 @@ impl<'c> AsyncHttpClient<'c> for Http<'_> {
             *self.weather.away.lock().unwrap_or_else(PoisonError::into_inner) = answer.as_ref().err().cloned();
             answer
         })
-    }
-}
-
-impl IdToken {
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for IdToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-impl Serialize for IdToken {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("<secret>")
     }
 }
