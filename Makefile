@@ -59,9 +59,9 @@ e2e-openpubkey: ## Log in with a PK token of OpenPubkey's own client, which it b
 	cd tests/openpubkey && CGO_ENABLED=0 go build -trimpath -o $(OPENPUBKEY) .
 	PORTHOLE_TEST_OPENPUBKEY=$(OPENPUBKEY) $(CARGO) test --locked --test it openpubkey::
 
-bench: cluster-up ## Porthole beside kubectl on the real Kubernetes; the table goes to target/bench
+bench: cluster-up ## Porthole beside kubectl, and the gateways beside plain TCP, on the real Kubernetes; the tables go to target/bench
 	PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig \
-	  $(CARGO) bench --locked --bench compare
+	  $(CARGO) bench --locked --bench compare --bench gateway
 
 clean: ## Remove what was built, and the playground's state
 	$(CARGO) clean

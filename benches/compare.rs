@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 #[path = "../tests/it/house.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod house;
+#[path = "shared/timing.rs"]
+mod timing;
 
 use house::{House, Plan, read_until};
+use timing::{BULK_BYTES, median, rate, timed};
 
 const ROUNDS: usize = 10;
 const KEYSTROKES: usize = 200;
-const BULK_BYTES: usize = 200_000_000;
 const IDLE_SESSIONS: usize = 200;
 /// A kubelet starts the containers of one pod one after the other.
 const IDLE_PODS: usize = 8;
@@ -124,8 +126,7 @@ impl Bench {
                 seen[2 + n].push(timed(&mut command, Some(0)).1);
             }
         }
-        let rates =
-            seen.map(|mut times| format!("{:.0} MB/s", BULK_BYTES as f64 / 1e6 / median(&mut times).as_secs_f64()));
+        let rates = seen.map(|mut times| rate(&mut times));
         self.row("200 MB from the pod", &[("ssh", &rates[0]), ("kubectl exec", &rates[1])]);
         self.row("200 MB into the pod", &[("ssh", &rates[2]), ("kubectl exec", &rates[3])]);
     }
@@ -251,31 +252,6 @@ impl Bench {
 fn succeeded(command: &mut Command) {
     let output = command.stderr(Stdio::piped()).output().expect("it starts");
     assert!(output.status.success(), "{command:?}: {}", house::text(&output.stderr));
-}
-
-/// Runs a command to its end: the time to its first byte, and in all. A failure, or other than so many bytes, is no figure.
-fn timed(command: &mut Command, expected: Option<usize>) -> (Duration, Duration) {
-    let started = Instant::now();
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-    let mut output = child.stdout.take().expect("piped");
-    let mut buffer = vec![0; 1 << 16];
-    let (mut first, mut bytes) = (None, 0);
-    while let Ok(read @ 1..) = output.read(&mut buffer) {
-        first.get_or_insert_with(|| started.elapsed());
-        bytes += read;
-    }
-    let status = child.wait().expect("a child of ours");
-    let total = started.elapsed();
-    assert!(
-        status.success() && expected.is_none_or(|expected| bytes == expected),
-        "{status}, {bytes} bytes: {command:?}"
-    );
-    (first.unwrap_or(total), total)
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 fn milliseconds(time: Duration) -> String {
