@@ -26,7 +26,8 @@ lint: ## Formatting, clippy without warnings, licences and duplicates of depende
 
 fuzz: ## Each fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
 	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	  mkdir -p corpus/$$target && seeds=$$(ls -d seeds/$$target 2>/dev/null); \
+	  $(CARGO) +nightly fuzz run --dev --sanitizer none $$target corpus/$$target $$seeds -- -max_total_time=60 || exit 1; done
 
 export PORTHOLE_CLUSTER_STATE ?= $(CURDIR)/target/cluster
 
