@@ -8,10 +8,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::house::{House, Plan, finish, text};
+use crate::house::{House, PROGRAM, Plan, cluster, finish, text};
 
 /// A running Dex with one person, and its own state in memory.
 struct Dex {
@@ -128,19 +129,44 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn a_person_of_dex_logs_in_by_its_forms_and_is_asked_once() {
+fn a_person_of_dex_logs_in_by_its_forms_and_is_asked_once_until_that_is_taken_back() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dex = Dex::start(&program, folder.path(), free_port());
-    let house = house(&dex.url, "");
+    let namespace = if cluster().real { "porthole" } else { "demo" };
+    let house = house(&dex.url, &format!("bindings = \"cluster\"\nbindings-namespace = \"{namespace}\"\n"));
     let (client, code) = begin(&house);
     dex.approve(folder.path(), &code);
     let output = client.wait_with_output().expect("a child of ours");
     assert_eq!(text(&output.stdout), "in\n", "{}", house.log());
     let accepted = house.await_audit("login", |event| event["event"] == "login_accepted");
     assert_eq!((&accepted["method"], &accepted["subject"]), (&json!("device"), &json!("mia@example.com")));
-    let script = finish(house.client("ssh").args(["-o", "LogLevel=INFO", "demo.web@porthole", "echo again"]));
-    assert_eq!((text(&script.stdout), text(&script.stderr)), ("again\n".to_owned(), String::new()));
+    // The house's own configuration has `BatchMode`: nothing could be asked.
+    let script = || finish(house.client("ssh").args(["-o", "LogLevel=INFO", "demo.web@porthole", "echo again"]));
+    let said = script();
+    assert_eq!((text(&said.stdout), text(&said.stderr)), ("again\n".to_owned(), String::new()));
+    fs::write(house.file("notes.txt"), "copied\n").expect("writable");
+    let mut copy = house.client("scp");
+    let copied = finish(copy.arg("-q").arg(house.file("notes.txt")).arg("demo.web@porthole:/tmp/dex-notes.txt"));
+    assert!(copied.status.success() && copied.stdout.is_empty() && copied.stderr.is_empty(), "{copied:?}");
+    house.await_audit("silent login", |event| event["event"] == "login_accepted" && event["method"] == "bound-key");
+
+    let mut open = house.client("ssh");
+    open.args(["demo.web@porthole", "sleep 600"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let open = open.spawn().expect("ssh is installed");
+    house.await_audit("process", |event| event["event"] == "process_started" && event["program"] == "sleep 600");
+    let mut revoke = Command::new(PROGRAM);
+    revoke.args(["revoke", "--subject", "mia@example.com", "--config"]).arg(house.file("porthole.toml"));
+    assert!(finish(&mut revoke).status.success());
+    assert_eq!(open.wait_with_output().expect("a child of ours").status.code(), Some(254), "it ends with the login");
+    let began = Instant::now();
+    let refused = script();
+    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(255), String::new()));
+    let (client, code) = begin(&house);
+    dex.approve(folder.path(), &code);
+    assert_eq!(text(&client.wait_with_output().expect("a child of ours").stdout), "in\n", "{}", house.log());
+    assert_eq!(text(&script().stdout), "again\n");
 }
 
 #[test]
