@@ -280,11 +280,10 @@ fn what_was_issued_on_a_login_goes_when_that_is_taken_back_and_does_not_return_w
     keep(finish_with(house.client("ssh").args(["login@porthole", "cert"]), &key));
     keep(finish_with(client(&house, "fresh").args(["login@127.0.0.1", "cert"]), &key));
     let mut open = client(&house, "fresh");
-    open.args(["demo.web@127.0.0.1", "echo up; sleep 600"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    open.args(["demo.web@127.0.0.1", "echo up; sleep 60"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let open = open.spawn().expect("ssh is installed");
-    house.await_audit("process", |event| {
-        event["event"] == "process_started" && event["program"] == "echo up; sleep 600"
-    });
+    house
+        .await_audit("process", |event| event["event"] == "process_started" && event["program"] == "echo up; sleep 60");
 
     let mut revoke = Command::new(env!("CARGO_BIN_EXE_porthole"));
     assert!(

@@ -152,9 +152,9 @@ fn a_person_of_dex_logs_in_by_its_forms_and_is_asked_once_until_that_is_taken_ba
     house.await_audit("silent login", |event| event["event"] == "login_accepted" && event["method"] == "bound-key");
 
     let mut open = house.client("ssh");
-    open.args(["demo.web@porthole", "sleep 600"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    open.args(["demo.web@porthole", "sleep 60"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let open = open.spawn().expect("ssh is installed");
-    house.await_audit("process", |event| event["event"] == "process_started" && event["program"] == "sleep 600");
+    house.await_audit("process", |event| event["event"] == "process_started" && event["program"] == "sleep 60");
     let mut revoke = Command::new(PROGRAM);
     revoke.args(["revoke", "--subject", "mia@example.com", "--config"]).arg(house.file("porthole.toml"));
     assert!(finish(&mut revoke).status.success());
