@@ -19,6 +19,7 @@ pub mod issuer;
 pub mod listen;
 pub mod profile;
 pub mod recording;
+mod url;
 
 pub use authority::{CertificateAuthority, CertificateRule};
 pub use authorize::{Authorize, Authorizer};

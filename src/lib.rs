@@ -25,6 +25,7 @@ pub mod cluster;
 pub mod audit;
 pub mod recording;
 
+pub mod outgoing;
 pub mod telemetry;
 pub mod watched;
 

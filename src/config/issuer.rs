@@ -3,7 +3,6 @@
 //! No shared-secret algorithm can be written here: a token signed with one would prove only that somebody has read the
 //! provider's public key.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,7 +107,7 @@ impl Default for ClaimNames {
 impl Issuer {
     /// What is wrong with it, in words that say what would be right.
     pub fn check(&self) -> Result<(), String> {
-        check_url(&self.url)?;
+        super::url::check("url", &self.url, "issuer", "https://login.example.com")?;
         if self.audiences.is_empty() || self.audiences.iter().any(String::is_empty) {
             return Err("audiences names none, so tokens for anybody would do: name your client id".to_owned());
         }
@@ -123,29 +122,4 @@ impl Issuer {
         }
         Ok(())
     }
-}
-
-/// Whether a provider may be asked at this address: by TLS, or on this machine.
-fn check_url(url: &str) -> Result<(), String> {
-    if url.contains(['?', '#', '@']) || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!("url {url:?} is no issuer: it has no query, fragment, user or spaces"));
-    }
-    match url.split_once("://") {
-        Some(("https", rest)) if !rest.is_empty() && !rest.starts_with('/') => Ok(()),
-        Some(("http", rest)) if is_loopback(rest) => Ok(()),
-        Some(("http", _)) => {
-            Err(format!("url {url:?} is not encrypted: use https, which only loopback may do without"))
-        }
-        _ => Err(format!("url {url:?} is no issuer: write it as in \"https://login.example.com\"")),
-    }
-}
-
-/// Whether what stands after `http://` begins with a loopback host.
-fn is_loopback(rest: &str) -> bool {
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

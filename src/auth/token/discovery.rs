@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, RequestBuilder, Url, redirect};
+use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::TokenSetupError;
 use crate::config;
+pub use crate::outgoing::cause;
+use crate::outgoing::{self, RootsError};
 
 /// Discovery documents have a few kilobytes, key sets with certificate chains some tens.
 const ANSWER_MAX_BYTES: usize = 256 * 1024;
@@ -56,12 +58,10 @@ impl Provider {
             client = client.https_only(true);
         }
         if let Some(file) = &config.ca_file {
-            let unreadable = |source| TokenSetupError::Unreadable { file: file.clone(), source };
-            let text = std::fs::read(file).map_err(unreadable)?;
-            let roots = Certificate::from_pem_bundle(&text).unwrap_or_default();
-            if roots.is_empty() {
-                return Err(TokenSetupError::NoCertificate { file: file.clone() });
-            }
+            let roots = outgoing::roots(file).map_err(|error| match error {
+                RootsError::Unreadable(source) => TokenSetupError::Unreadable { file: file.clone(), source },
+                RootsError::Empty => TokenSetupError::NoCertificate { file: file.clone() },
+            })?;
             client = client.tls_certs_merge(roots);
         }
         let unusable = |error| TokenSetupError::Client { issuer: config.url.clone(), problem: cause(&error) };
@@ -111,25 +111,7 @@ impl Provider {
     }
 }
 
-/// The body of an answer, of which no more is read than there may be.
-pub async fn bounded(mut response: reqwest::Response) -> Result<Vec<u8>, Unavailable> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Unavailable(cause(&error)))? {
-        if body.len() + chunk.len() > ANSWER_MAX_BYTES {
-            return Err(Unavailable(format!("its answer is longer than {ANSWER_MAX_BYTES} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// An error with its causes, without the address, which may carry what is nobody's business.
-pub fn cause(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { "the request failed".to_owned() };
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
+/// The body of a provider's answer.
+pub async fn bounded(response: reqwest::Response) -> Result<Vec<u8>, Unavailable> {
+    outgoing::bounded(response, ANSWER_MAX_BYTES).await.map_err(Unavailable)
 }
