@@ -122,6 +122,7 @@ impl Watches {
 /// Whether an event may have changed one of the files, or the way there.
 fn concerns(event: &notify::Event, trail: &Trail) -> bool {
     let known = |among: &BTreeSet<PathBuf>| event.paths.iter().any(|path| among.contains(path));
+    let inside = || event.paths.iter().filter_map(|path| path.parent()).any(|folder| trail.wholes.contains(folder));
     // A read is no change, and answering it would make our own load trigger the next one.
-    !event.kind.is_access() && (event.paths.is_empty() || known(&trail.entries) || known(&trail.folders))
+    !event.kind.is_access() && (event.paths.is_empty() || known(&trail.entries) || known(&trail.folders) || inside())
 }

@@ -11,6 +11,9 @@ use std::path::{Component, Path, PathBuf};
 /// As many links as Linux itself follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
+/// How deep below a folder others are watched.
+const DEPTH_MAX: usize = 16;
+
 /// What lies on the way to some files. All paths are absolute, their folders without links.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Trail {
@@ -18,6 +21,8 @@ pub(super) struct Trail {
     pub(super) entries: BTreeSet<PathBuf>,
     /// The folders in which those stand.
     pub(super) folders: BTreeSet<PathBuf>,
+    /// The folders among them that count with all that is in them: where a path is a folder, it and those below it.
+    pub(super) wholes: BTreeSet<PathBuf>,
 }
 
 impl Trail {
@@ -56,6 +61,20 @@ impl Trail {
                 }
                 None if !entry.exists() => return,
                 None => here = entry,
+            }
+        }
+        self.take_whole(&here, DEPTH_MAX);
+    }
+
+    /// Takes in a folder and those below it; names that begin with a dot are nobody's policy.
+    fn take_whole(&mut self, folder: &Path, depth: usize) {
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        self.folders.insert(folder.to_owned());
+        self.wholes.insert(folder.to_owned());
+        for entry in entries.flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if depth > 0 && is_folder && !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                self.take_whole(&entry.path(), depth - 1);
             }
         }
     }
