@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test needs lint fuzz e2e-login e2e-step-ca e2e-openpubkey e2e cluster-up cluster-down bench clean
+.PHONY: help run test needs lint fuzz e2e-login e2e-step-ca e2e-openpubkey e2e-authorize e2e cluster-up cluster-down bench bench-authorize clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,20 @@ OPENPUBKEY := $(CURDIR)/target/openpubkey
 e2e-openpubkey: ## Log in with a PK token of OpenPubkey's own client, which it builds, as opkssh has one; needs Go and curl
 	cd tests/openpubkey && CGO_ENABLED=0 go build -trimpath -o $(OPENPUBKEY) .
 	PORTHOLE_TEST_OPENPUBKEY=$(OPENPUBKEY) $(CARGO) test --locked --test it openpubkey::
+
+AUTHORIZE := PORTHOLE_TEST_OPA=$(CURDIR)/target/opa PORTHOLE_TEST_OATHKEEPER=$(CURDIR)/target/oathkeeper
+
+e2e-authorize: authorizers ## The authorizers, with a real Open Policy Agent and Ory Oathkeeper; needs Go and curl
+	target/opa test config/rego
+	$(AUTHORIZE) $(CARGO) test --locked --test it authorize::
+
+.PHONY: authorizers
+authorizers:
+	cd tests/opa && CGO_ENABLED=0 go build -trimpath -o $(CURDIR)/target/opa github.com/open-policy-agent/opa
+	cd tests/oathkeeper && CGO_ENABLED=0 go build -trimpath -o $(CURDIR)/target/oathkeeper github.com/ory/oathkeeper
+
+bench-authorize: authorizers ## Decisions per second of the authorizers; the table goes to target/bench
+	$(AUTHORIZE) $(CARGO) bench --locked --bench authorize
 
 bench: cluster-up ## Porthole beside kubectl, and the gateways beside plain TCP, on the real Kubernetes; the tables go to target/bench
 	PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig \

@@ -8,19 +8,27 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 mod access_review;
+pub mod answer;
 mod backends;
 mod breaker;
 pub mod check;
 mod combined;
 mod gate;
 mod guarded;
+mod http;
+mod namespaces;
+mod oathkeeper;
 mod obligations;
+mod opa;
 pub mod policy;
 mod query;
-mod template;
+mod rego;
+pub mod template;
+mod webhook;
 
 pub use access_review::Reviewer;
 pub use backends::{SetupError, open};
+pub use combined::Combined;
 pub use gate::{Asking, Changes, Gate, Grant, Looking, NOT_OPEN, Refusal, SFTP, Still};
 pub use obligations::Obligations;
 pub use query::{

@@ -138,6 +138,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         },
         Command::Check(question) => {
+            install_provider()?;
             let answer = check(&question);
             match answer.code {
                 EXIT_USAGE => eprint!("{}", answer.text),

@@ -3,9 +3,15 @@
 use super::Authorizer;
 use super::access_review::{AccessReview, Reviewer};
 use super::combined::Combined;
-use super::guarded::Guarded;
+use super::guarded::{Backend, Guarded};
+use super::http::Unusable;
+use super::namespaces::Namespaces;
+use super::oathkeeper::Oathkeeper;
+use super::opa::Opa;
 use super::policy::{PolicyError, PolicyFile};
-use crate::config::authorize::POLICY;
+use super::rego::Rego;
+use super::webhook::Webhook;
+use crate::config::authorize::{Limits, POLICY};
 use crate::config::{self, Config};
 
 /// Authorizers that cannot be asked as they are configured.
@@ -38,11 +44,20 @@ pub fn open(config: &Config, reviewer: Option<&Reviewer>) -> Result<Combined, Se
 
 /// One of `[authorizers]`; the error says what is wrong with it and what would be right.
 fn one(authorizer: &config::Authorizer, reviewer: Option<&Reviewer>) -> Result<Box<dyn Authorizer>, String> {
-    match authorizer {
+    let opened: Result<Box<dyn Authorizer>, Unusable> = match authorizer {
+        config::Authorizer::Opa(opa) => guarded(Opa::new(opa), &opa.limits),
+        config::Authorizer::Rego(rego) => Rego::new(rego).map(|rego| Box::new(rego) as _),
+        config::Authorizer::Oathkeeper(oathkeeper) => guarded(Oathkeeper::new(oathkeeper), &oathkeeper.limits),
+        config::Authorizer::Namespaces(namespaces) => guarded(Namespaces::new(namespaces), &namespaces.limits),
+        config::Authorizer::Webhook(webhook) => guarded(Webhook::new(webhook), &webhook.limits),
         config::Authorizer::AccessReview(review) => {
             let reviewer = reviewer.ok_or_else(|| "the cluster can only be asked by `porthole serve`".to_owned())?;
-            Ok(Box::new(Guarded::new(AccessReview::new(review, reviewer.clone())?, &review.limits)))
+            guarded(AccessReview::new(review, reviewer.clone()).map_err(Unusable), &review.limits)
         }
-        _ => Err("only the type access-review is offered yet".to_owned()),
-    }
+    };
+    opened.map_err(|Unusable(problem)| problem)
+}
+
+fn guarded<B: Backend>(backend: Result<B, Unusable>, limits: &Limits) -> Result<Box<dyn Authorizer>, Unusable> {
+    Ok(Box::new(Guarded::new(backend?, limits)))
 }

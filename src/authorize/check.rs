@@ -1,6 +1,7 @@
-//! `porthole check`: a question to the policy from the command line, without a cluster.
+//! `porthole check`: a question from the command line, without a cluster: to a policy file, or to all whom the
+//! configuration asks.
 //!
-//! Guards: the answer is the `Policy`'s own, by the same code that serves logins; what is listed beside it explains and
+//! Guards: the answer is the authorizers' own, by the same code that serves logins; what is listed beside it explains and
 //! decides nothing. A question that is not whole is a mistake of usage and never a yes.
 
 use std::collections::BTreeMap;
@@ -12,16 +13,20 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use serde_json::json;
 
 use super::policy::{Effect, Policy, Verdict};
-use super::{Action, ActionKind, Decision, FileAccess, Query, QueryProfile, QuerySource, QueryTarget, QueryUser, SFTP};
+use super::{
+    Action, ActionKind, Authorizer as _, Decision, FileAccess, Query, QueryProfile, QuerySource, QueryTarget,
+    QueryUser, SFTP, Unavailable,
+};
+use crate::config::authorize::POLICY;
 use crate::config::{Config, Profile, Session};
 
 /// The question, as the command line has it.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Question {
-    /// The configuration: it names the policy file and the profiles
+    /// The configuration: it names whom to ask, and the profiles
     #[arg(long, env = "PORTHOLE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// A policy file, instead of the configuration's
+    /// A policy file, instead of those whom the configuration asks
     #[arg(long)]
     pub policy: Option<PathBuf>,
     /// Who asks
@@ -81,7 +86,7 @@ pub struct Answer {
     pub code: u8,
 }
 
-/// Asks the policy. Reads the files that the question names and nothing else.
+/// Asks the policy file that `--policy` names, or else those whom the configuration asks. Must not run on a runtime.
 pub fn check(question: &Question) -> Answer {
     match answer(question) {
         Ok(answer) => answer,
@@ -92,18 +97,36 @@ pub fn check(question: &Question) -> Answer {
 fn answer(question: &Question) -> Result<Answer, String> {
     let config = question.config.as_deref().map(Config::load).transpose().map_err(|error| error.to_string())?;
     let query = query(question, config.as_ref())?;
-    let file = match (&question.policy, &config) {
-        (Some(policy), _) => policy,
-        (None, Some(config)) => &config.authorize.policy_file,
+    let (file, asked) = match (&question.policy, &config) {
+        (Some(policy), _) => (Some(policy), None),
+        (None, Some(config)) if config.authorize.ask == [POLICY] => (Some(&config.authorize.policy_file), None),
+        (None, Some(config)) => (None, Some(config)),
         (None, None) => return Err("which policy? name it with --policy, or the configuration with --config".into()),
     };
-    let policy = Policy::load(file).map_err(|error| error.to_string())?;
-    let (decision, verdicts) = (policy.decide(&query), policy.verdicts(&query));
+    let policy = file.map(|file| Policy::load(file)).transpose().map_err(|error| error.to_string())?;
+    let (decision, verdicts) = match (&policy, asked) {
+        (Some(policy), _) => (policy.decide(&query), policy.verdicts(&query)),
+        (None, Some(config)) => (ask(config, &query)?, Vec::new()),
+        (None, None) => return Err("there is nobody to ask".to_owned()),
+    };
     let text = match question.json {
         true => as_json(&query, &decision, &verdicts),
         false => as_text(&query, &decision, &verdicts),
     };
     Ok(Answer { text, code: u8::from(!decision.allow) })
+}
+
+/// Asks as a login would, but for the audit trail.
+fn ask(config: &Config, query: &Query) -> Result<Decision, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(async {
+        let authorizers = super::open(config, None).map_err(|error| error.to_string())?;
+        match tokio::time::timeout(config.authorize.deadline, authorizers.decide(query)).await {
+            Ok(answer) => answer.map_err(|Unavailable(why)| format!("no answer, which is a no: {why}")),
+            Err(_) => Err(format!("no answer within {:?}, which is a no", config.authorize.deadline)),
+        }
+    })
 }
 
 fn query(question: &Question, config: Option<&Config>) -> Result<Query, String> {

@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(5);
 const PARALLEL: usize = 8;
 
 /// A list's part for a server that takes one at a time: a quarter of a second's worth.
-const ONE_BY_ONE: usize = 50;
+pub(super) const ONE_BY_ONE: usize = 50;
 
 /// One kind of server.
 pub(super) trait Backend: Send + Sync + 'static {

@@ -29,6 +29,8 @@ mod rule;
 
 pub use rule::Effect;
 
+pub(super) use pattern::NameGlob;
+
 use pattern::Glob;
 use rule::{Condition, Quoted, Rule};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -213,6 +214,29 @@ pub struct QueryTarget {
 pub struct QueryProfile {
     pub name: String,
     pub image: String,
+}
+
+/// A question by which an answer may be kept for a while: equal to the same one at another moment.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub(super) struct Timeless(pub(super) Query);
+
+impl PartialEq for Timeless {
+    fn eq(&self, other: &Timeless) -> bool {
+        let Query { user, action, target, profile, command, access, destination, source, time: _ } = &self.0;
+        let it = &other.0;
+        (user, action, target, profile) == (&it.user, &it.action, &it.target, &it.profile)
+            && (command, access, destination, source) == (&it.command, &it.access, &it.destination, &it.source)
+    }
+}
+
+impl Eq for Timeless {}
+
+impl Hash for Timeless {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Query { user, action, target, profile, command, access, destination, source, time: _ } = &self.0;
+        (user, action, target, profile, command, access, destination, source).hash(state);
+    }
 }
 
 /// A destination as the client wrote it: no name is looked up.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DURATION_MIN, Problem, duration};
+use super::duration;
+
+mod check;
 
 /// The name under which the policy file is asked; no table of `[authorizers]` may have it.
 pub const POLICY: &str = "policy";
@@ -272,132 +274,6 @@ impl Default for Limits {
             breaker_failures: 5,
             breaker_pause: Duration::from_secs(1),
         }
-    }
-}
-
-impl Authorize {
-    /// What is wrong with it, and with those that it asks.
-    pub(super) fn check(&self, authorizers: &BTreeMap<String, Authorizer>) -> Result<(), Problem> {
-        if self.ask.is_empty() {
-            return Err(("authorize.ask", "names nobody, so everything would be denied: use [\"policy\"]".into()));
-        }
-        for name in self.ask.iter().filter(|name| *name != POLICY) {
-            if !authorizers.contains_key(name) {
-                return Err((
-                    "authorize.ask",
-                    format!("`{name}` is no authorizer: write a table [authorizers.{name}]"),
-                ));
-            }
-        }
-        if authorizers.contains_key(POLICY) {
-            return Err(("authorizers", format!("`{POLICY}` is the policy file's name: call this one otherwise")));
-        }
-        for (name, authorizer) in authorizers {
-            authorizer.check().map_err(|problem| ("authorizers", format!("`{name}`: {problem}")))?;
-        }
-        Ok(())
-    }
-}
-
-impl Authorizer {
-    fn check(&self) -> Result<(), String> {
-        if let Some(server) = self.server() {
-            server.check()?;
-        }
-        if let Some(limits) = self.limits() {
-            limits.check()?;
-        }
-        match self {
-            Authorizer::Rego(rego) => rego.check(),
-            Authorizer::Namespaces(namespaces) => namespaces.check(),
-            _ => Ok(()),
-        }
-    }
-
-    fn server(&self) -> Option<&Server> {
-        match self {
-            Authorizer::Opa(Opa { server, .. })
-            | Authorizer::Oathkeeper(Oathkeeper { server, .. })
-            | Authorizer::Namespaces(Namespaces { server, .. })
-            | Authorizer::Webhook(Webhook { server, .. }) => Some(server),
-            Authorizer::Rego(rego) => rego.bundle.as_ref(),
-            Authorizer::AccessReview(_) => None,
-        }
-    }
-
-    fn limits(&self) -> Option<&Limits> {
-        match self {
-            Authorizer::Opa(Opa { limits, .. })
-            | Authorizer::Oathkeeper(Oathkeeper { limits, .. })
-            | Authorizer::Namespaces(Namespaces { limits, .. })
-            | Authorizer::Webhook(Webhook { limits, .. })
-            | Authorizer::AccessReview(AccessReview { limits, .. }) => Some(limits),
-            Authorizer::Rego(_) => None,
-        }
-    }
-
-    /// The files that it names, to be anchored.
-    pub(super) fn files(&mut self) -> Vec<&mut PathBuf> {
-        let (server, own): (Option<&mut Server>, Vec<&mut PathBuf>) = match self {
-            Authorizer::Opa(opa) => (Some(&mut opa.server), Vec::new()),
-            Authorizer::Oathkeeper(oathkeeper) => (Some(&mut oathkeeper.server), Vec::new()),
-            Authorizer::Rego(rego) => (rego.bundle.as_mut(), rego.files.iter_mut().collect()),
-            Authorizer::Namespaces(all) => (Some(&mut all.server), all.signing_key.iter_mut().collect()),
-            Authorizer::Webhook(webhook) => (Some(&mut webhook.server), webhook.hmac_key_file.iter_mut().collect()),
-            Authorizer::AccessReview(_) => (None, Vec::new()),
-        };
-        own.into_iter().chain(server.into_iter().flat_map(Server::files)).collect()
-    }
-}
-
-impl Rego {
-    fn check(&self) -> Result<(), String> {
-        match (self.files.is_empty(), &self.bundle) {
-            (true, None) => Err("names neither `files` nor a `bundle`, so there is no policy: name one".to_owned()),
-            (false, Some(_)) => Err("names `files` and a `bundle`: name one of them".to_owned()),
-            _ if self.bundle_interval < DURATION_MIN => Err("bundle-interval is too short: use 1s or more".to_owned()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Namespaces {
-    fn check(&self) -> Result<(), String> {
-        match (self.credential, &self.signing_key) {
-            (PersonCredential::SignedIdentity, None) => {
-                Err("credential = \"signed-identity\" needs a `signing-key`: name its file".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Server {
-    fn check(&self) -> Result<(), String> {
-        if self.url.is_empty() {
-            return Err("server.url is missing: name the server, as in \"https://opa.example.com\"".to_owned());
-        }
-        if self.certificate.is_some() != self.key.is_some() {
-            return Err("server.certificate and server.key go together: name both, or neither".to_owned());
-        }
-        Ok(())
-    }
-
-    fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let Server { url: _, ca_file, certificate, key, token_file } = self;
-        [ca_file, certificate, key, token_file].into_iter().flatten()
-    }
-}
-
-impl Limits {
-    fn check(&self) -> Result<(), String> {
-        if self.deadline < DURATION_MIN {
-            return Err("limits.deadline is too short, so every answer would be late: use 1s or more".to_owned());
-        }
-        if self.breaker_failures == 0 {
-            return Err("limits.breaker-failures is 0, so nobody would ever be asked: use 1 or more".to_owned());
-        }
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 mod house;
 
 mod access_review;
+mod authorize;
 mod certificates;
 mod crowd;
 mod deployed;

@@ -170,10 +170,10 @@ impl fmt::Display for Glob {
 
 /// The name of something in Kubernetes, or a profile's, by glob.
 #[derive(Debug, Clone)]
-pub(super) struct NameGlob(Glob);
+pub(in crate::authorize) struct NameGlob(Glob);
 
 impl NameGlob {
-    pub(super) fn fits(&self, name: &str) -> bool {
+    pub(in crate::authorize) fn fits(&self, name: &str) -> bool {
         self.0.fits(name)
     }
 }
