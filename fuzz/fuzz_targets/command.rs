@@ -7,7 +7,7 @@ use porthole::authorize::Action;
 use porthole::session::What;
 
 fuzz_target!(|command: &str| {
-    let Action::Files { command } = What::Command(command.to_owned()).action() else { return };
+    let Action::Files { command, .. } = What::Command(command.to_owned()).action() else { return };
     let mut escaped = false;
     for character in command.chars() {
         assert!(escaped || !"$`;&|<>(){}!#'\"\n\r\t\0".contains(character), "{command:?}");
