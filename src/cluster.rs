@@ -20,11 +20,13 @@ mod error;
 mod hangup;
 mod marker;
 mod output;
+mod places;
 mod pod;
 mod process;
 mod resolve;
 mod script;
 mod security;
+mod shown;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -36,15 +38,18 @@ pub use bindings::{Named, RevokeError, StoredBindings, revoke};
 use cache::Cache;
 pub use error::{ConnectError, DialError, Lost, ResolveError, StartError};
 pub use output::{Chunk, Output};
+pub use places::{Place, Places};
 pub use process::{Control, End, Input, Launch, Process, Program, WindowSize};
 pub use resolve::Target;
 pub use script::COMMAND_MAX_BYTES;
+pub use shown::Shown;
 pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
 
 /// A connection to one Kubernetes API server, and what is known of its pods.
 pub struct Cluster {
     api: ApiServer,
     cache: Arc<Cache>,
+    latest: places::Latest,
     start_deadline: Duration,
     request_timeout: Duration,
 }
@@ -58,7 +63,13 @@ impl Cluster {
         start_deadline: Duration,
     ) -> Result<Cluster, ConnectError> {
         let cache = Cache::fill(&api.client(), start_deadline).await?;
-        Ok(Cluster { api, cache, start_deadline, request_timeout: config.request_timeout })
+        Ok(Cluster {
+            api,
+            cache,
+            latest: places::Latest::default(),
+            start_deadline,
+            request_timeout: config.request_timeout,
+        })
     }
 
     /// Finds the place that a name means, for this person. Asks nobody: what the watches have told decides.
@@ -72,6 +83,16 @@ impl Cluster {
     /// The same place with the labels that it has by now; as it was, where the pod has gone.
     pub fn as_it_is(&self, target: &Target) -> Target {
         resolve::as_it_is(&self.cache, target)
+    }
+
+    /// All that is there, as it is now or was a moment ago. What a person may see of it is for the `Gate` to say.
+    pub fn places(&self) -> Arc<Places> {
+        self.latest.look(&self.cache)
+    }
+
+    /// Returns when there may be other places than these, or they may look otherwise; which may be at once. Cancel safe.
+    pub async fn places_changed(&self, since: &Places) {
+        self.cache.changed(since.version()).await;
     }
 
     /// Starts an ephemeral container for one process; returns when it runs and waits for its order. Nothing of the

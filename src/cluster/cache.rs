@@ -43,6 +43,8 @@ pub(super) struct Cache {
     pub replica_sets: Kept<Key, Owner>,
     pub jobs: Kept<Key, Owner>,
     followed: Arc<Followed>,
+    /// Moves with all that a list of places shows.
+    version: watch::Sender<u64>,
     stop: CancellationToken,
     watches: TaskTracker,
 }
@@ -154,29 +156,47 @@ impl Cache {
         Some(Follow { uid: uid.to_owned(), sights: sender.subscribe(), followed: Arc::clone(&self.followed) })
     }
 
+    /// Moves with every change that is kept.
+    pub fn version(&self) -> u64 {
+        *self.version.borrow()
+    }
+
+    /// Returns when the version is another one.
+    pub async fn changed(&self, since: u64) {
+        // The sender lives in self.
+        let _ = self.version.subscribe().wait_for(|version| *version != since).await;
+    }
+
+    fn moved(&self) {
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
     /// Those who wait for a pod are woken for it.
     fn watch_pods(self: &Arc<Self>, client: &Client) {
         let cache = Arc::clone(self);
         let read = |pod: &Pod| PodState::read(pod).map(Arc::new);
         let name = |pod: &PodState| (pod.namespace.clone(), pod.name.clone());
-        self.watches.spawn(keep(Api::<Pod>::all(client.clone()), self.stop.clone(), read, move |news| match news {
-            News::Trouble(trouble) => cache.pods.trouble_is(trouble),
-            News::Listed(pods) => {
-                cache.pods.replace(pods.into_iter().map(|pod| (name(&pod), pod)).collect());
-                cache.followed.look(&cache.pods);
-            }
-            News::Is(pod) => {
-                let before = cache.pods.put(name(&pod), Some(Arc::clone(&pod)));
-                // Its name has passed to another pod, and the deletion in between was not told.
-                if let Some(before) = before.filter(|before| before.uid != pod.uid) {
-                    cache.followed.saw(&before.uid, Sight::Gone(before.clone()));
+        self.watches.spawn(keep(Api::<Pod>::all(client.clone()), self.stop.clone(), read, move |news| {
+            match news {
+                News::Trouble(trouble) => cache.pods.trouble_is(trouble),
+                News::Listed(pods) => {
+                    cache.pods.replace(pods.into_iter().map(|pod| (name(&pod), pod)).collect());
+                    cache.followed.look(&cache.pods);
                 }
-                cache.followed.saw(&pod.uid, Sight::There(Arc::clone(&pod)));
+                News::Is(pod) => {
+                    let before = cache.pods.put(name(&pod), Some(Arc::clone(&pod)));
+                    // Its name has passed to another pod, and the deletion in between was not told.
+                    if let Some(before) = before.filter(|before| before.uid != pod.uid) {
+                        cache.followed.saw(&before.uid, Sight::Gone(before.clone()));
+                    }
+                    cache.followed.saw(&pod.uid, Sight::There(Arc::clone(&pod)));
+                }
+                News::Gone(pod) => {
+                    cache.pods.put(name(&pod), None);
+                    cache.followed.saw(&pod.uid, Sight::Gone(Arc::clone(&pod)));
+                }
             }
-            News::Gone(pod) => {
-                cache.pods.put(name(&pod), None);
-                cache.followed.saw(&pod.uid, Sight::Gone(Arc::clone(&pod)));
-            }
+            cache.moved();
         }));
     }
 
@@ -198,6 +218,7 @@ impl Cache {
                 News::Is((key, value)) => drop(kept.put(key, value)),
                 News::Gone((key, _)) => drop(kept.put(key, None)),
             }
+            cache.moved();
         }));
     }
 }
@@ -215,6 +236,14 @@ impl<K: Eq + Hash, V> Kept<K, V> {
         V: Clone,
     {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    pub fn all(&self) -> HashMap<K, V>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Everything that `matches`.
@@ -245,7 +274,7 @@ impl<K: Eq + Hash, V> Kept<K, V> {
         self.trouble_is(None);
     }
 
-    fn put(&self, key: K, value: Option<V>) -> Option<V> {
+    pub fn put(&self, key: K, value: Option<V>) -> Option<V> {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         match value {
             Some(value) => objects.insert(key, value),

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+use super::shown::Shown;
+
 /// The container that `kubectl` takes where none is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
@@ -25,6 +27,7 @@ pub(super) struct PodState {
     pub message: Option<String>,
     pub default_container: Option<String>,
     pub containers: Vec<Container>,
+    pub shown: Shown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +129,7 @@ impl PodState {
             }),
             default_container: meta.annotations.as_ref().and_then(|all| all.get(DEFAULT_CONTAINER)).cloned(),
             containers,
+            shown: Shown::read(pod),
         })
     }
 

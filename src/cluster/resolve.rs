@@ -17,7 +17,7 @@ use super::pod::{Kind, Owner, PodState, State};
 use crate::target::TargetName;
 
 /// One pod, and one container in it. Made only by `resolve`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     namespace: String,
     namespace_labels: BTreeMap<String, String>,
@@ -79,6 +79,13 @@ impl Target {
         &self.container
     }
 
+    /// Whether what stands around the pod is still this.
+    pub(super) fn is(&self, namespace_labels: &BTreeMap<String, String>, top: Option<&Owner>) -> bool {
+        let workload = self.workload.as_deref().and_then(|workload| workload.split_once('/'));
+        let top = top.map(|top| (top.kind.as_str(), top.name.as_str()));
+        self.namespace_labels == *namespace_labels && workload == top
+    }
+
     pub(super) fn obstacle(&self) -> Option<&Obstacle> {
         self.obstacle.as_ref()
     }
@@ -116,22 +123,29 @@ pub(super) fn resolve(cache: &Cache, name: &TargetName, subject: &str) -> Result
     let namespace_labels = cache.namespaces.get(&pod.namespace);
     let namespace_labels = namespace_labels
         .ok_or_else(|| ResolveError::NamespaceUnknown { namespace: pod.namespace.clone(), pod: pod.name.clone() })?;
-    let container = match name.container() {
-        Some(container) => container.to_owned(),
-        None => default_container(&pod),
-    };
     let obstacle = obstacle.or_else(|| no_entry(&pod)).or_else(|| no_container(&pod, name.container()));
-    Ok(Target {
+    Ok(target(&pod, namespace_labels, top(cache, &pod).as_ref(), name.container(), obstacle))
+}
+
+/// A pod in a namespace with these labels, below this owner; in it the named container, or the default one.
+pub(super) fn target(
+    pod: &PodState,
+    namespace_labels: BTreeMap<String, String>,
+    top: Option<&Owner>,
+    container: Option<&str>,
+    obstacle: Option<Obstacle>,
+) -> Target {
+    Target {
         namespace_labels,
-        workload: top(cache, &pod).map(|Owner { kind, name }| format!("{kind}/{name}")),
+        workload: top.map(|Owner { kind, name }| format!("{kind}/{name}")),
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
         pod_uid: pod.uid.clone(),
         pod_labels: pod.labels.clone(),
         pod_ips: pod.ips.clone(),
-        container,
+        container: container.map_or_else(|| default_container(pod), str::to_owned),
         obstacle,
-    })
+    }
 }
 
 /// The same pod, as the watches have told of it since.
@@ -172,7 +186,7 @@ fn rank(kind: &str) -> (usize, String) {
 
 /// The owner that a person knows: a ReplicaSet and a Job stand between the pod and its Deployment or CronJob, and only
 /// those two are looked through.
-fn top(cache: &Cache, pod: &PodState) -> Option<Owner> {
+pub(super) fn top(cache: &Cache, pod: &PodState) -> Option<Owner> {
     let owner = pod.owner.clone()?;
     let between = match owner.kind.as_str() {
         "ReplicaSet" => &cache.replica_sets,

@@ -42,6 +42,10 @@ pub(super) fn create_pod(cluster: &Arc<Cluster>, mut object: Value) -> Result<Ar
             object["spec"][field] = value;
         }
     }
+    // A pod of another node is an object and no more: its own kubelet would run it, and say its status.
+    if !["", NODE].contains(&text(&object, "/spec/nodeName")) {
+        return cluster.store.create(Kind::Pod, object);
+    }
     object["spec"]["nodeName"] = json!(NODE);
     if let Some(containers) = object["spec"]["containers"].as_array_mut() {
         containers.iter_mut().for_each(super::ephemeral::set_defaults);
