@@ -18,6 +18,7 @@ pub mod duration;
 pub mod issuer;
 pub mod listen;
 pub mod profile;
+pub mod public_address;
 pub mod recording;
 mod url;
 
@@ -28,6 +29,7 @@ pub use device::{BindingStore, Device};
 pub use issuer::{ClaimNames, Issuer, TokenAlgorithm};
 pub use listen::{Http, Listen};
 pub use profile::{Preset, Profile};
+pub use public_address::PublicAddress;
 pub use recording::Recording;
 
 /// How far an issued certificate is dated back, so that a server whose clock is late believes it at once.
@@ -68,6 +70,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Ssh {
+    /// Where people reach this, for the words that tell them.
+    pub public_address: Option<PublicAddress>,
     /// OpenSSH private keys, without a passphrase.
     pub host_keys: Vec<PathBuf>,
     /// Make an Ed25519 key where the first of `host_keys` does not exist yet.
@@ -100,6 +104,7 @@ pub struct Ssh {
 impl Default for Ssh {
     fn default() -> Ssh {
         Ssh {
+            public_address: None,
             host_keys: vec![PathBuf::from("/etc/porthole/ssh_host_ed25519_key")],
             generate_host_key: false,
             login_deadline: Duration::from_secs(60),
@@ -169,7 +174,7 @@ impl Default for Session {
         Session {
             isolation: Isolation::Channel,
             default_profile: "general".to_owned(),
-            accept_env: ["TERM", "LANG", "LC_*"].map(str::to_owned).to_vec(),
+            accept_env: ["TERM", "LANG", "LC_*", "NO_COLOR"].map(str::to_owned).to_vec(),
             start_deadline: Duration::from_secs(30),
         }
     }

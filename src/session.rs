@@ -28,6 +28,9 @@ use crate::target::{LoginName, TargetName, TargetNameError};
 mod dial;
 mod exit;
 mod inbound;
+mod introduce;
+mod listing;
+mod plain;
 mod pump;
 mod recorded;
 mod request;
@@ -35,12 +38,17 @@ mod run;
 mod start;
 mod tenure;
 mod transfer;
+mod view;
 mod word;
 
 pub use dial::Forward;
 pub use exit::{Exit, FAILURE_STATUS, Failure};
 pub use inbound::Inbound;
+pub use listing::age;
+pub use plain::plain;
 pub use request::{Request, Terminal, What};
+pub use run::shutting_down;
+pub use view::{Seen, View};
 
 /// The longest host that a forward may name: a domain name has at most 253 bytes (RFC 1035 section 2.3.4).
 const HOST_MAX_BYTES: usize = 255;
@@ -56,9 +64,11 @@ pub struct Sessions {
     /// None where no certificates are issued.
     issuer: Option<Arc<Issuer>>,
     settings: config::Session,
+    /// How old an answer of the `Gate` may become while something rests on it.
     recheck_interval: Duration,
     recheck_grace: Duration,
     profiles: BTreeMap<String, config::Profile>,
+    public_address: Option<config::PublicAddress>,
     /// Containers that are being ended after their client has left.
     endings: TaskTracker,
     /// Cancelled when the time to finish is over.
@@ -85,6 +95,18 @@ pub struct Client<O> {
     /// Cancelled when the client has closed the channel or is gone.
     pub gone: CancellationToken,
     pub hold: Hold,
+}
+
+impl Caller {
+    /// The same caller, who now asks for this place.
+    pub fn at(&self, place: TargetName) -> Caller {
+        Caller {
+            connection: self.connection.clone(),
+            identity: Arc::clone(&self.identity),
+            source: self.source,
+            place: Ok(LoginName::Place(place)),
+        }
+    }
 }
 
 /// Kept while anything of a session is left, its container included: what a transport counts sessions by.
@@ -122,6 +144,7 @@ impl Sessions {
             recheck_interval: config.authorize.recheck_interval,
             recheck_grace: config.authorize.recheck_grace,
             profiles: config.profiles.clone(),
+            public_address: config.ssh.public_address.clone(),
             endings: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
@@ -219,8 +242,12 @@ impl Sessions {
         let name = match &caller.place {
             Ok(LoginName::Place(name)) => name,
             Ok(LoginName::Lobby) => {
-                let what = "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host, or say \
-                            cert, whoami or help";
+                let words: Vec<_> = word::WORDS.iter().map(|(word, _)| *word).collect();
+                let what = format!(
+                    "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host, or say one of \
+                     {} (with a terminal and no word, there is a menu)",
+                    words.join(", ")
+                );
                 return Err(Failure::new("no_place", what));
             }
             Err(error) => return Err(Failure::new("bad_login_name", error.to_string())),
@@ -232,6 +259,19 @@ impl Sessions {
             operator: error.to_string(),
         })?;
         Ok((name, profile_name, profile, Arc::new(target)))
+    }
+
+    /// The debug profile of a login name without `~profile`, and its image.
+    fn default_profile(&self) -> (&str, &str) {
+        let name = self.settings.default_profile.as_str();
+        (name, self.profiles.get(name).map_or("", |profile| profile.image.as_str()))
+    }
+
+    /// The names of the debug profiles, the default one first.
+    pub fn profile_names(&self) -> Vec<&str> {
+        let default = self.settings.default_profile.as_str();
+        let others = self.profiles.keys().map(String::as_str).filter(|name| *name != default);
+        std::iter::once(default).chain(others).collect()
     }
 
     fn profile(&self, name: &TargetName) -> Result<(&str, &config::Profile), Failure> {

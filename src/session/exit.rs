@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::plain::plain;
 use crate::audit::SessionId;
 use crate::auth::standing::Withdrawn;
 
@@ -39,10 +40,9 @@ impl Failure {
         Failure { code, operator: person.clone(), person }
     }
 
-    /// The one line that the client sees. Control characters of others' messages do not reach a terminal.
+    /// The one line that the client sees.
     pub fn line(&self, session: &SessionId) -> String {
-        let person: String = self.person.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        format!("porthole: {person} (session {session})")
+        format!("porthole: {} (session {session})", plain(&self.person))
     }
 }
 

@@ -55,6 +55,16 @@ impl Inbound {
         self.shared.came.notify_one();
     }
 
+    /// Gives back the end of a piece that was taken, for the next reader.
+    pub fn put_back(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.with(|state| {
+                state.len += bytes.len();
+                state.pieces.push_front(BytesMut::from(bytes));
+            });
+        }
+    }
+
     /// The client's end of file.
     pub fn end(&self) {
         self.with(|state| state.ended = true);
@@ -119,5 +129,18 @@ mod tests {
         }
         assert_eq!(all, (0..=255u8).collect::<Vec<_>>());
         assert!(inbound.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_comes_first() {
+        let inbound = Inbound::default();
+        inbound.push(b"enter, and more");
+        let piece = inbound.next().await.expect("a piece");
+        inbound.push(b" typed ahead");
+        inbound.put_back(&piece[5..]);
+        assert_eq!(inbound.len(), 22);
+        let mut rest = inbound.next().await.expect("the rest").to_vec();
+        rest.extend(inbound.next().await.expect("what came meanwhile"));
+        assert_eq!(rest, b", and more typed ahead");
     }
 }

@@ -208,6 +208,7 @@ fn lost(detail: String) -> Failure {
     }
 }
 
-pub(super) fn shutting_down() -> Failure {
+/// The line of what ends because Porthole does.
+pub fn shutting_down() -> Failure {
     Failure::new("shutdown", "porthole is restarting: log in again")
 }

@@ -33,6 +33,15 @@ impl Sessions {
         Tenure { started, expiry: self.expiry(caller).map(|left| started + left), changes }
     }
 
+    /// Returns when the credential ends, where that ends what rests on it alone.
+    pub(super) async fn credential_over(&self, caller: &Caller) -> Failure {
+        match self.expiry(caller) {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+        expired(caller)
+    }
+
     /// Nothing begins on a credential whose end is that of its sessions.
     pub(super) fn refuse_expired(&self, caller: &Caller) -> Result<(), Failure> {
         if self.expiry(caller).is_some_and(|left| left.is_zero()) { Err(expired(caller)) } else { Ok(()) }

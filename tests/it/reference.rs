@@ -4,12 +4,13 @@ use porthole::config::authorize::{AccessReview, Namespaces, Oathkeeper, Opa, Reg
 use porthole::config::{Authorizer, Config, Issuer, profile};
 
 /// Keys that have no default, because nothing stands for them.
-const NO_DEFAULT: [&str; 31] = [
+const NO_DEFAULT: [&str; 32] = [
     "http.address",
     "http.client-address-header",
     "http.certificate",
     "http.key",
     "http.client-ca",
+    "ssh.public-address",
     "certificate.revoked-file",
     "certificate-authority.agent-socket",
     "issuers.company.ca-file",
