@@ -13,6 +13,8 @@ pub mod listen;
 
 pub mod ssh;
 
+pub mod menu;
+
 pub mod session;
 
 pub mod auth;

@@ -16,6 +16,7 @@ use super::limits::ChannelPlace;
 use super::stream::Login;
 use crate::audit::SessionId;
 use crate::cluster::WindowSize;
+use crate::menu::{self, Chosen, Menu};
 use crate::session::{
     Caller, Client, ClientGone, Exit, FAILURE_STATUS, Inbound, Outlet, Request, Sessions, Terminal, What,
 };
@@ -134,6 +135,7 @@ impl SessionChannel {
         sessions: &Arc<Sessions>,
         login: &Login,
         unwanted: watch::Receiver<u32>,
+        draining: CancellationToken,
     ) -> bool {
         let Some(Idle { writer, signals, place }) = self.idle.take() else { return false };
         let size = *self.sizes.borrow();
@@ -154,7 +156,7 @@ impl SessionChannel {
         let (gone, stop) = (self.gone.clone(), client.gone.clone());
         login.channel_opened();
         tokio::spawn(async move {
-            let served = serve(&caller, &sessions, &id, request, client, &gone);
+            let served = serve(&caller, &sessions, &id, request, client, &gone, &draining);
             tokio::pin!(served);
             tokio::select! {
                 () = &mut served => {}
@@ -184,12 +186,28 @@ async fn serve(
     sessions: &Arc<Sessions>,
     id: &SessionId,
     request: Request,
-    client: Client<Writer>,
+    mut client: Client<Writer>,
     gone: &CancellationToken,
+    draining: &CancellationToken,
 ) {
     let newline = if request.terminal.is_some() { "\r\n" } else { "\n" };
     let writer = client.output.clone();
-    let exit = sessions.run(caller, id, request, client).await;
+    let chosen = match menu::terminal(caller, &request) {
+        Some(terminal) => {
+            let menu = Menu { sessions, caller, session: id, request: &request, draining };
+            Some(menu.choose(terminal, &mut client).await)
+        }
+        None => None,
+    };
+    let exit = match chosen {
+        None => sessions.run(caller, id, request, client).await,
+        Some(chosen) => match chosen {
+            Chosen::Place(place) => sessions.run(&caller.at(place), id, request, client).await,
+            Chosen::Left => Exit::Status(0),
+            Chosen::Failed(failure) => Exit::Failed(failure),
+            Chosen::ClientLeft => Exit::ClientLeft,
+        },
+    };
     let farewell = async {
         match exit {
             Exit::Status(status) => writer.half.exit_status(status).await.map_err(|_| ClientGone)?,

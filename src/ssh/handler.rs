@@ -163,10 +163,11 @@ impl Connection {
         let Some(Welcome { caller, .. }) = &self.welcome else { return false };
         let caller = Arc::clone(caller);
         let (sessions, login) = (Arc::clone(&self.server.sessions), self.login.clone());
+        let draining = self.server.draining.clone();
         let Some(unwanted) = self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.observed().unwanted()) else {
             return false;
         };
-        self.session(channel).is_some_and(|session| session.start(what, &caller, &sessions, &login, unwanted))
+        self.session(channel).is_some_and(|session| session.start(what, &caller, &sessions, &login, unwanted, draining))
     }
 }
 
