@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::server::{Mode, Reply, Server};
 use crate::house::{House, Plan, read_until, text};
+use crate::screen::Window;
 
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -113,4 +114,28 @@ fn a_yes_that_asks_for_more_by_now_ends_what_does_not_keep_it() {
     assert_eq!(ended.status.code(), Some(254));
     let event = house.await_audit("end", |event| event["event"] == "grant_withdrawn");
     assert_eq!(event["reason"], "it must be recorded now, and is not");
+}
+
+/// What is on a screen is what somebody says is open, now.
+#[test]
+fn a_menu_shows_nothing_that_nobody_could_confirm_and_fills_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut server = Server::encrypted(folder.path(), |request| {
+        let asked: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
+        Reply::json(&json!(asked["target"]["namespace"] == "demo"))
+    });
+    let house = house(&server, folder.path());
+    let mut window = Window::open(&house, "dev", "xterm", [80, 24]);
+    window.shows(&["demo", "distroless", "db-0"], &["looking", "team"]);
+    server.set(Mode::Status500);
+    window.shows(&["cannot be decided just now"], &["distroless", "db-0"]);
+    server.set(Mode::Well);
+    window.shows(&["distroless", "db-0"], &["cannot be decided just now"]);
+    window.keys("\x03");
+    let (status, bytes) = window.end();
+    assert_eq!(status, Some(0));
+    assert!(!text(&bytes).contains("vault"), "what is closed was in no frame");
+    house.await_audit("refused list", |event| {
+        event["event"] == "places_listed" && event["code"] == "authorizer_unavailable" && event["open"] == 0
+    });
 }
