@@ -58,6 +58,8 @@ struct Origin {
     login_until: Option<Timestamp>,
     /// The key of the login, where that is bound and the binding can be taken back: what rests on it goes with it.
     login_key: Option<String>,
+    /// When what the login opens must end, whoever's certificate opens it.
+    session_until: Option<Timestamp>,
     /// A list as in a certificate's `source-address`.
     source_address: Option<String>,
 }
@@ -138,6 +140,11 @@ impl Identity {
     /// The fingerprint of the bound key that the login was with, where taking that back ends what comes of it.
     pub fn login_key(&self) -> Option<&str> {
         self.origin.login_key.as_deref()
+    }
+
+    /// When what comes of the login must end, as its issuer's configuration says; none if it may go on.
+    pub fn login_session_until(&self) -> Option<Timestamp> {
+        self.origin.session_until
     }
 
     /// The addresses from which the credential may be used, as in a certificate's `source-address`; none if from any.

@@ -66,7 +66,9 @@ impl Server {
                 Box::new(cluster.bindings(namespace, Arc::clone(&known), config.session.start_deadline).await?)
             }
         };
-        let bindings = Arc::new(Bindings::new(known, store, config.device.binding_lifetime));
+        let provider = config.device.issuer.as_ref().and_then(|name| config.issuers.get(name));
+        let provider = provider.map(|provider| provider.url.clone());
+        let bindings = Arc::new(Bindings::new(known, store, config.device.binding_lifetime, provider));
         let standing = Standing::new(Arc::clone(&verifier), Arc::clone(&bindings));
         let (trail, stands, certifies) = (Arc::clone(&audit), standing.clone(), issuer.clone());
         let sessions = Arc::new(Sessions::new(cluster, gate, trail, stands, recorder, certifies, &config));

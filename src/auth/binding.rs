@@ -69,16 +69,24 @@ pub struct Bindings {
     known: Arc<Known>,
     store: Box<dyn BindingStore>,
     lifetime: Duration,
+    /// Whose people log in so; bindings of another's, that was configured once, let nobody in.
+    issuer: Option<String>,
 }
 
 impl Bindings {
-    pub fn new(known: Arc<Known>, store: Box<dyn BindingStore>, lifetime: Duration) -> Bindings {
-        Bindings { known, store, lifetime }
+    pub fn new(
+        known: Arc<Known>,
+        store: Box<dyn BindingStore>,
+        lifetime: Duration,
+        issuer: Option<String>,
+    ) -> Bindings {
+        Bindings { known, store, lifetime, issuer }
     }
 
     /// The person for whom a key stands that has just been proved.
     pub fn find(&self, fingerprint: &str, now: Timestamp) -> Option<Identity> {
-        let binding = self.known.find(fingerprint).filter(|binding| now < binding.until)?;
+        let counts = |binding: &Arc<Binding>| now < binding.until && binding.issuer == self.issuer;
+        let binding = self.known.find(fingerprint).filter(counts)?;
         Some(Identity {
             subject: binding.subject.clone(),
             name: binding.name.clone(),
@@ -121,10 +129,14 @@ impl Bindings {
             address,
             until,
         });
+        // Known before it is kept: whoever takes it back in between is heard after this, and has the last word.
+        let before = self.known.find(fingerprint);
+        self.known.is(Arc::clone(&binding));
         if let Err(error) = self.store.keep(&binding).await {
+            self.known.is_gone(&binding);
+            before.into_iter().for_each(|before| self.known.is(before));
             return Err((identity, error));
         }
-        self.known.is(Arc::clone(&binding));
         let credential = format!("{}, binds key {fingerprint} until {until}", identity.credential);
         Ok(Identity {
             credential,
@@ -197,9 +209,12 @@ impl Known {
         self.changed();
     }
 
-    /// There is none for this key any more.
-    pub fn is_gone(&self, fingerprint: &str) {
-        let gone = self.bindings.write().unwrap_or_else(PoisonError::into_inner).remove(fingerprint);
+    /// This one is there no more. A later one of the same key is another, and stays.
+    pub fn is_gone(&self, binding: &Binding) {
+        let mut bindings = self.bindings.write().unwrap_or_else(PoisonError::into_inner);
+        let same = bindings.get(&binding.fingerprint).is_some_and(|known| known.until == binding.until);
+        let gone = same.then(|| bindings.remove(&binding.fingerprint)).flatten();
+        drop(bindings);
         if gone.is_some() {
             self.changed();
         }
@@ -213,13 +228,6 @@ impl Known {
         let all = all.into_iter().map(|binding| (binding.fingerprint.clone(), Arc::new(binding))).collect();
         *self.bindings.write().unwrap_or_else(PoisonError::into_inner) = all;
         self.changed();
-    }
-
-    /// Some of those whose time is over, by their keys.
-    pub fn ended(&self, now: Timestamp, max: usize) -> Vec<String> {
-        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        let ended = bindings.values().filter(|binding| now >= binding.until);
-        ended.take(max).map(|binding| binding.fingerprint.clone()).collect()
     }
 
     fn find(&self, fingerprint: &str) -> Option<Arc<Binding>> {
@@ -240,22 +248,52 @@ mod tests {
     #[tokio::test]
     async fn a_binding_that_is_taken_back_ends_sessions_and_one_that_ended_does_not() {
         let known = Arc::<Known>::default();
-        let bindings = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600));
+        let bindings = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600), None);
         let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
         let later = now.checked_add(Duration::from_secs(3600)).expect("a date");
         let person = Identity::for_tests("mia", &["developers"]);
         let bound = bindings.bind(KEY, person, address, now).await.expect("memory keeps it");
         assert_eq!(bindings.find(KEY, now).expect("bound").subject(), "mia");
         assert!(bindings.find(KEY, later).is_none(), "its hour is over");
+        let elsewhere = Some("https://login.example.com".to_owned());
+        let others = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600), elsewhere);
+        assert!(others.find(KEY, now).is_none(), "its issuer is another than the one of today");
         assert!(bindings.still_holds(&bound, now));
-        known.is_gone(KEY);
+        let binding = known.find(KEY).expect("bound");
+        known.is_gone(&Binding { until: now, ..Binding::clone(&binding) });
+        assert!(bindings.still_holds(&bound, now), "an earlier one of the same key has gone");
+        known.is_gone(&binding);
         assert!(bindings.find(KEY, now).is_none() && !bindings.still_holds(&bound, now));
         assert!(bindings.still_holds(&bound, later), "it would have ended by then anyway");
     }
 
+    /// A store that hears of a revocation while it writes.
+    struct TakenBack(Arc<Known>);
+
+    impl BindingStore for TakenBack {
+        fn keep<'a>(&'a self, binding: &'a Binding) -> BoxFuture<'a, Result<(), BindingStoreError>> {
+            self.0.is_gone(binding);
+            Box::pin(async { Ok(()) })
+        }
+
+        fn is_lasting(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_while_it_is_kept_does_not_come_back() {
+        let known = Arc::<Known>::default();
+        let store = Box::new(TakenBack(Arc::clone(&known)));
+        let bindings = Bindings::new(known, store, Duration::from_secs(3600), None);
+        let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
+        let bound = bindings.bind(KEY, Identity::for_tests("mia", &[]), address, now).await.expect("it is kept");
+        assert!(bindings.find(KEY, now).is_none() && !bindings.still_holds(&bound, now));
+    }
+
     #[tokio::test]
     async fn two_connections_that_waited_at_once_are_one_login_and_another_person_is_another() {
-        let bindings = Bindings::new(Arc::default(), Box::new(Memory), Duration::from_secs(3600));
+        let bindings = Bindings::new(Arc::default(), Box::new(Memory), Duration::from_secs(3600), None);
         let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
         let soon = now.checked_add(Duration::from_secs(60)).expect("a date");
         let bind = async |subject, now| {

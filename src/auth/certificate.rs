@@ -197,6 +197,8 @@ impl Verifier {
         let person = naming.read(certificate)?;
         // Nobody else's word counts for these: another CA may sign any extension.
         let said = |name: &str| certificate.extensions().get(name).filter(|_| own);
+        let moment = |name: &str| said(name).and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok());
+        let session_until = until.timestamp().filter(|_| self.end_session_at_expiry);
         Ok(Identity {
             subject: person.subject,
             name: None,
@@ -205,15 +207,15 @@ impl Verifier {
             method: Method::Certificate,
             credential: marks.credential(),
             valid_until: until.timestamp(),
-            session_until: until.timestamp().filter(|_| self.end_session_at_expiry),
+            session_until: [session_until, moment(issuer::SESSION_UNTIL)].into_iter().flatten().min(),
             rights: options::rights(certificate),
             force_command: restrictions.force_command,
             issuer: None,
             id_token: None,
             basis: Basis::Certificate(Arc::clone(marks)),
             origin: Origin {
-                login_until: said(issuer::LOGIN_UNTIL)
-                    .and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok()),
+                login_until: moment(issuer::LOGIN_UNTIL),
+                session_until: moment(issuer::SESSION_UNTIL),
                 login_key: said(issuer::LOGIN_KEY).cloned(),
                 source_address: certificate.critical_options().get("source-address").cloned(),
             },

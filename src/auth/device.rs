@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::token::Tokens;
-use crate::auth::{Identity, Method};
+use crate::auth::{Identity, Method, Origin};
 use crate::config;
 
 mod exchange;
@@ -159,6 +159,7 @@ impl Identity {
             method: Method::Device,
             valid_until: None,
             session_until: None,
+            origin: Origin::default(),
             ..self
         }
     }

@@ -42,6 +42,8 @@ pub(super) const LOGIN_UNTIL: &str = "login-until@porthole";
 /// In a certificate of Porthole's own: the fingerprint of the bound key that the login was with. Whoever takes that back
 /// takes this certificate back.
 pub(super) const LOGIN_KEY: &str = "login-key@porthole";
+/// In a certificate of Porthole's own: when the sessions that it opens must end, in seconds since 1970.
+pub(super) const SESSION_UNTIL: &str = "session-until@porthole";
 /// In a certificate of Porthole's own: the person's email address.
 pub(super) const EMAIL: &str = "email@porthole";
 

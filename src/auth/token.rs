@@ -174,7 +174,10 @@ impl Issuer {
         }
         let person = self.expectations.read(&token.claims, now)?;
         Ok(Identity {
-            origin: Origin::default(),
+            origin: Origin {
+                session_until: Some(person.until).filter(|_| self.end_session_at_expiry),
+                ..Origin::default()
+            },
             credential: format!("id_token of {}, until {}", self.url, person.until),
             subject: person.subject,
             name: person.name,

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,7 +31,6 @@ const REMOVED_MAX: usize = 16;
 pub struct StoredBindings {
     api: ApiServer,
     namespace: String,
-    known: Arc<Known>,
     _watch: DropGuard,
 }
 
@@ -58,14 +57,13 @@ impl StoredBindings {
         let namespace = namespace.map_or_else(|| api.client().default_namespace().to_owned(), str::to_owned);
         let stop = CancellationToken::new();
         let (listed, mut first) = tokio::sync::watch::channel(false);
-        let told = Arc::clone(&known);
         tokio::spawn(keep(leases(api, &namespace), stop.clone(), read, move |news| match news {
             News::Listed(all) => {
-                told.are(all);
+                known.are(all);
                 listed.send_replace(true);
             }
-            News::Is(binding) => told.is(Arc::new(binding)),
-            News::Gone(binding) => told.is_gone(&binding.fingerprint),
+            News::Is(binding) => known.is(Arc::new(binding)),
+            News::Gone(binding) => known.is_gone(&binding),
             // What is known stays in force, and grows old; `keep` says so.
             News::Trouble(_) => {}
         }));
@@ -75,7 +73,7 @@ impl StoredBindings {
             let detail = format!("cannot list leases in namespace {namespace} within {deadline:?} (device.bindings)");
             return Err(ConnectError::new("api_unavailable", detail));
         }
-        Ok(StoredBindings { api: api.clone(), namespace, known, _watch: watch })
+        Ok(StoredBindings { api: api.clone(), namespace, _watch: watch })
     }
 
     async fn write(&self, binding: &Binding) -> Result<(), Refused> {
@@ -107,24 +105,15 @@ impl StoredBindings {
         });
         replaced.await.map(drop)
     }
-
-    /// Removes bindings that have ended. What cannot be removed now is tried again with the next one.
-    async fn sweep(&self) {
-        for fingerprint in self.known.ended(Timestamp::now(), REMOVED_MAX) {
-            if let Err(refused) = remove(&self.api, &self.namespace, &fingerprint).await {
-                tracing::warn!(detail = refused.detail, "cannot remove a binding that has ended");
-                return;
-            }
-            self.known.is_gone(&fingerprint);
-        }
-    }
 }
 
 impl BindingStore for StoredBindings {
     fn keep<'a>(&'a self, binding: &'a Binding) -> BoxFuture<'a, Result<(), BindingStoreError>> {
         Box::pin(async move {
             self.write(binding).await.map_err(|refused| BindingStoreError(refused.detail))?;
-            self.sweep().await;
+            // Nobody waits for it: the person has been approved.
+            let (api, namespace) = (self.api.clone(), self.namespace.clone());
+            tokio::spawn(async move { sweep(&api, &namespace).await });
             Ok(())
         })
     }
@@ -156,6 +145,35 @@ pub async fn revoke(
         remove(&api, &namespace, &binding.fingerprint).await.map_err(|refused| RevokeError(refused.detail))?;
     }
     Ok(meant)
+}
+
+/// Removes bindings that have ended, as the API server has them now: what is known here may lag behind a new one of the same
+/// key. What cannot be removed now is tried again with the next one.
+async fn sweep(api: &ApiServer, namespace: &str) {
+    let listed = api.ask("listing bindings", |_| {
+        let api = leases(api, namespace);
+        async move { api.list(&ListParams::default()).await }
+    });
+    let listed = match listed.await {
+        Ok(listed) => listed,
+        Err(refused) => return tracing::warn!(detail = refused.detail, "cannot list the bindings that have ended"),
+    };
+    let now = Timestamp::now();
+    let ended = listed.items.iter().filter(|lease| read(lease).is_some_and(|binding| now >= binding.until));
+    for lease in ended.take(REMOVED_MAX) {
+        let Some(name) = lease.metadata.name.clone() else { continue };
+        // None but the very one that has ended.
+        let seen = Preconditions {
+            resource_version: lease.metadata.resource_version.clone(),
+            uid: lease.metadata.uid.clone(),
+        };
+        let only = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
+        match leases(api, namespace).delete(&name, &only).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => return tracing::warn!(%error, "cannot remove a binding that has ended"),
+        }
+    }
 }
 
 async fn remove(api: &ApiServer, namespace: &str, fingerprint: &str) -> Result<(), Refused> {

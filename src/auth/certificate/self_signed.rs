@@ -53,6 +53,7 @@ impl Verifier {
             origin: Origin {
                 login_until: None,
                 login_key: None,
+                session_until: None,
                 source_address: certificate.critical_options().get("source-address").cloned(),
             },
             ..identity

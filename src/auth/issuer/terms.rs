@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{EMAIL, IssueError, LOGIN_KEY, LOGIN_UNTIL, seconds};
+use super::{EMAIL, IssueError, LOGIN_KEY, LOGIN_UNTIL, SESSION_UNTIL, seconds};
 use crate::auth::Identity;
 use crate::config::{CertificateAuthority, CertificateRule};
 
@@ -67,6 +67,8 @@ impl Terms {
             .collect();
         extensions.extend(identity.email().map(|email| (EMAIL.to_owned(), email.to_owned())));
         extensions.extend(identity.login_until().map(|until| (LOGIN_UNTIL.to_owned(), seconds(until).to_string())));
+        let session_until = identity.login_session_until().map(|until| seconds(until).to_string());
+        extensions.extend(session_until.map(|until| (SESSION_UNTIL.to_owned(), until)));
         extensions.extend(identity.login_key().map(|key| (LOGIN_KEY.to_owned(), key.to_owned())));
         Ok(Personal { lifetime: rule.lifetime.unwrap_or(config.lifetime), principals, critical_options, extensions })
     }

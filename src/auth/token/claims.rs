@@ -70,6 +70,9 @@ impl Expectations {
         name::check(&subject).map_err(|problem| TokenRefusal::claims(&self.names.subject, problem))?;
         // An address that the provider itself has not verified is one that anybody may claim.
         let verified = claims.get("email_verified").is_none_or(|verified| *verified == Value::Bool(true));
+        if !verified && self.names.subject == self.names.email {
+            return Err(TokenRefusal::claims(&self.names.subject, "the provider has not verified it"));
+        }
         let email = self.optional(claims, &self.names.email)?.filter(|_| verified);
         let name = self.optional(claims, &self.names.name)?;
         Ok(Person { subject, name, email, groups: self.groups(claims)?, until })
@@ -190,4 +193,29 @@ fn time(claims: &Map<String, Value>, claim: &str) -> Result<Option<Timestamp>, T
         (None, None) => return Err(wrong()),
     };
     Timestamp::from_second(seconds).map(Some).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A person was whoever's address they had claimed, where the subject is the address.
+    #[test]
+    fn an_address_that_is_not_verified_is_no_subject() {
+        let mut issuer = config::Issuer { audiences: vec!["porthole".to_owned()], ..config::Issuer::default() };
+        issuer.claims.subject = "email".to_owned();
+        let (expectations, now) = (Expectations::new(&issuer), Timestamp::now());
+        let read = |verified: Value| {
+            let claims = json!({ "aud": "porthole", "sub": "7", "email": "boss@example.com", "email_verified": verified,
+                                 "iat": now.as_second(), "exp": now.as_second() + 60 });
+            let Value::Object(claims) = claims else { unreachable!("it is an object") };
+            expectations.read(&claims, now).map(|person| person.subject)
+        };
+        assert_eq!(read(json!(true)).expect("verified"), "boss@example.com");
+        for verified in [json!(false), json!("true"), Value::Null] {
+            assert!(read(verified.clone()).is_err(), "{verified}");
+        }
+    }
 }
