@@ -38,6 +38,7 @@ cluster-down: ## Stop it, and leave nothing of it running
 	tests/cluster/down
 
 e2e: needs cluster-up ## The tests again, on the real Kubernetes, with the rights of deploy/ and no more
+	tests/cluster/renew && tests/cluster/up
 	export PORTHOLE_TEST_KUBECONFIG=$(PORTHOLE_CLUSTER_STATE)/porthole.kubeconfig; \
 	$(CARGO) test --locked --test it -- --test-threads=2 --skip faults:: --skip deployed:: --skip playground:: && \
 	$(CARGO) test --locked --test it -- --test-threads=1 faults:: deployed::

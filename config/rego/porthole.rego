@@ -1,7 +1,8 @@
 # Porthole's policy in Rego: the model of config/policy.toml, for Open Policy Agent and for Porthole itself.
 #
-# It works as it is. Who may do what stands in data (data.json beside this file, in the words of policy.toml): roles are
-# lists of rules, bindings give them to groups and subjects. Groups -> roles -> namespaces by name and label, hours,
+# It works as it is. Who may do what stands in data (data.json beside this file, in the words of policy.toml with `_` for
+# `-`): roles are lists of rules, bindings give them to groups and subjects. A rule with a word that is none of these, or
+# a value that could not be meant, denies everything until it is mended, and the reason says which. Groups -> roles -> namespaces by name and label, hours,
 # destinations, profiles, commands; a rule that denies wins, and what no rule allows is denied.
 #
 #     opa run --server --addr 127.0.0.1:8181 config/rego     # answers POST /v1/data/porthole/decision
@@ -24,7 +25,82 @@ decision := decide(input)
 # Several at once: `input.queries`.
 decisions := [decide(query) | some query in input.queries]
 
-decide(query) := answer(query, fitting(query, "deny"), fitting(query, "allow"))
+decide(query) := answer(query, fitting(query, "deny"), fitting(query, "allow")) if count(mistakes) == 0
+
+# A condition that is misspelt would be none, and an obligation none either.
+decide(_) := {"allow": false, "reason": sprintf("data.json has a mistake: %s", [concat("; ", sort(mistakes))])} if {
+	count(mistakes) > 0
+}
+
+list_words := {
+	"actions", "namespaces", "pods", "workloads", "containers", "profiles", "commands", "destinations", "sources", "hours",
+}
+
+text_words := {"id", "effect", "time_zone", "access", "max_duration", "message"}
+
+label_words := {"namespace_labels", "pod_labels"}
+
+flag_words := {"record", "read_only"}
+
+mistakes contains sprintf(`role "%s": there is no "%s"`, [role, key]) if {
+	some role, rules in data.access.roles
+	some key in object.keys(rules[_])
+	not key in (((list_words | text_words) | label_words) | flag_words)
+}
+
+mistakes contains sprintf(`role "%s": "%s" is not of its kind`, [role, key]) if {
+	some role, rules in data.access.roles
+	some rule in rules
+	some key, value in rule
+	not of_its_kind(key, value)
+}
+
+mistakes contains sprintf(`role "%s": effect is allow or deny`, [role]) if {
+	some role, rules in data.access.roles
+	some rule in rules
+	not effect(rule) in {"allow", "deny"}
+}
+
+mistakes contains sprintf(`role "%s": "%s" are no hours`, [role, line]) if {
+	some role, rules in data.access.roles
+	some rule in rules
+	some line in listed(rule.hours)
+	not regex.match(hours_form, lower(line))
+}
+
+days_form := `(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?`
+
+hours_form := sprintf(`^(%s(,%s)*( +%s)?|%s)$`, [days_form, days_form, times_form, times_form])
+
+times_form := `([01][0-9]|2[0-4]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]`
+
+of_its_kind(key, value) if {
+	key in list_words
+	is_string(value)
+}
+
+of_its_kind(key, value) if {
+	key in list_words
+	is_array(value)
+}
+
+of_its_kind(key, value) if {
+	key in text_words
+	is_string(value)
+}
+
+of_its_kind(key, value) if {
+	key in label_words
+	is_object(value)
+}
+
+of_its_kind(key, value) if {
+	key in flag_words
+	is_boolean(value)
+}
+
+# One that is none of these is told as such.
+of_its_kind(key, _) if not key in (((list_words | text_words) | label_words) | flag_words)
 
 # A rule that denies wins.
 answer(_, denying, _) := {"allow": false, "reason": reason} if {
@@ -128,6 +204,7 @@ fits_label(values, value) if value in values
 fits_workload(rule, _) if not rule.workloads
 
 fits_workload(rule, query) if {
+	is_string(query.target.workload)
 	some pattern in listed(rule.workloads)
 	wanted := split(pattern, "/")
 	given := split(query.target.workload, "/")
@@ -184,21 +261,21 @@ command_matches(pattern, _) if pattern == "*"
 command_matches(pattern, command) if pattern == command
 
 command_matches(pattern, command) if {
-	plain(command)
 	not and_more(pattern)
 	wanted := words(pattern)
 	given := words(command)
 	count(wanted) == count(given)
 	words_match(wanted, given)
+	plain(command)
 }
 
 command_matches(pattern, command) if {
-	plain(command)
 	and_more(pattern)
 	wanted := words(trim_suffix(pattern, " *"))
 	given := words(command)
 	count(given) > count(wanted)
 	words_match(wanted, given)
+	plain(command)
 }
 
 and_more(pattern) if {

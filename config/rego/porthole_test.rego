@@ -136,3 +136,31 @@ test_a_rule_that_allows_says_where if {
 	answer := porthole.decide(question({})) with data.access as rules([{"id": "it", "actions": "*"}])
 	answer.allow == false
 }
+
+test_a_mistake_in_the_data_denies_everything_and_is_told if {
+	good := {"id": "good", "actions": "*", "namespaces": "*"}
+	every mistake in [
+		{"pod-labels": {"tier": "web"}},
+		{"max-duration": "1h"},
+		{"record": "true"},
+		{"read_only": 1},
+		{"effect": "Deny"},
+		{"hours": "mon-fri 8:00-18:00"},
+		{"hours": "monday"},
+		{"namespaces": {"demo": true}},
+	] {
+		answer := porthole.decide(question({})) with data.access as rules([good, object.union(good, mistake)])
+		answer.allow == false
+		startswith(answer.reason, "data.json has a mistake")
+	}
+	answer := porthole.decide(question({})) with data.access as rules([good])
+	answer.allow
+}
+
+test_a_bare_pod_has_no_workload_to_deny if {
+	good := {"id": "good", "actions": "*", "namespaces": "*"}
+	deny := {"id": "deny", "effect": "deny", "actions": "*", "workloads": "StatefulSet/db"}
+	bare := object.union(question({}), {"target": object.union(question({}).target, {"workload": null})})
+	answer := porthole.decide(bare) with data.access as rules([good, deny])
+	answer.allow
+}

@@ -222,6 +222,9 @@ impl Gate {
         if obligations.read_only && writes {
             return Some(Refusal::ReadOnly);
         }
+        if obligations.lasts(Timestamp::now()).is_some_and(|left| left.is_zero()) {
+            return Some(Refusal::Denied { reason: "allowed, but its time is over already".to_owned() });
+        }
         (obligations.record && !self.records).then_some(Refusal::NoRecorder)
     }
 
@@ -400,6 +403,8 @@ mod tests {
         Records,
         OnlyReads,
         OnlyByNetadmin,
+        /// A yes until a moment that has passed.
+        Over,
         Denies,
         Fails,
         NeverAnswers,
@@ -421,6 +426,9 @@ mod tests {
                         Backend::Allows => answer(true),
                         Backend::Denies => answer(false),
                         Backend::Records => yes(Obligations { record: true, ..Obligations::default() }),
+                        Backend::Over => {
+                            yes(Obligations { until: Some(Timestamp::UNIX_EPOCH), ..Obligations::default() })
+                        }
                         Backend::OnlyReads => yes(Obligations { read_only: true, ..Obligations::default() }),
                         Backend::OnlyByNetadmin => {
                             let profiles = Some(vec!["netadmin".to_owned()]);
@@ -514,6 +522,7 @@ mod tests {
         let files = |access, command: &str| Action::Files { command: command.to_owned(), access };
         for (backend, action, code) in [
             (Backend::Records, Action::Shell, "recorder_unavailable"),
+            (Backend::Over, Action::Shell, "denied"),
             (Backend::OnlyByNetadmin, Action::Shell, "profile_not_allowed"),
             (Backend::OnlyReads, files(FileAccess::Write, "scp -t /tmp"), "read_only"),
         ] {

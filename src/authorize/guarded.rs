@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use moka::future::Cache;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::breaker::Breaker;
@@ -137,13 +137,10 @@ impl<B: Backend> Guarded<B> {
 
     /// Waits until the next question of a list may go out.
     async fn turn(&self) {
-        let at = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = (*next).max(Instant::now());
-            *next = at + PACE;
-            at
-        };
-        sleep_until(at).await;
+        // Who gives up waiting takes no turn: the time of one that was given away would be lost to all.
+        let mut next = self.next.lock().await;
+        sleep_until(*next).await;
+        *next = Instant::now() + PACE;
     }
 }
 

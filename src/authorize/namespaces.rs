@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -80,8 +80,8 @@ struct Document {
     actions: BTreeMap<String, Vec<String>>,
 }
 
-/// The places of one person.
-#[derive(Debug)]
+/// The places of one person; none, where the server does not take who they are.
+#[derive(Debug, Default)]
 pub(super) struct Places {
     namespaces: Vec<NameGlob>,
     /// In place of these, for an action of its own.
@@ -168,6 +168,10 @@ impl Backend for Namespaces {
             };
             let headers = HeaderMap::from_iter([(AUTHORIZATION, credential)]);
             let answer = self.http.send(Method::GET, self.path.clone(), headers, Vec::new()).await?;
+            // A no to this person, and no failure of the server's: others must not be kept out by it.
+            if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                return Ok(Arc::new(Places::default()));
+            }
             // Only an object has names for its lists: serde would take a list by its order.
             let document: Map<String, Value> = answer.json()?;
             let document = serde_json::from_value(Value::Object(document)).map_err(|error| error.to_string());

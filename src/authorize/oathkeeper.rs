@@ -137,7 +137,12 @@ fn decision(said: &Answer) -> Result<Decision, Unavailable> {
             Err(Unavailable("it answers 200 with a body, which Oathkeeper never does: who is asked there?".to_owned()))
         }
         StatusCode::OK => {
-            let obligations = match said.headers.get(OBLIGATIONS) {
+            let mut all = said.headers.get_all(OBLIGATIONS).iter();
+            let first = all.next();
+            if all.next().is_some() {
+                return Err(Unavailable(format!("its answer has {OBLIGATIONS} twice: one rule may set them")));
+            }
+            let obligations = match first {
                 Some(header) => {
                     let json = serde_json::from_slice(header.as_bytes()).map_err(|error| error.to_string());
                     let read = json.and_then(answer::obligations);

@@ -102,7 +102,9 @@ impl Action {
     pub(super) fn query_destination(&self) -> Option<QueryDestination> {
         match self {
             Action::Forward { host, port } | Action::Listen { host, port } => {
-                Some(QueryDestination { host: host.clone(), port: *port })
+                // As the connection will be made: no policy may be passed by another spelling of an address.
+                let host = host.parse::<IpAddr>().map_or_else(|_| host.clone(), |ip| ip.to_canonical().to_string());
+                Some(QueryDestination { host, port: *port })
             }
             _ => None,
         }
@@ -239,7 +241,7 @@ impl Hash for Timeless {
     }
 }
 
-/// A destination as the client wrote it: no name is looked up.
+/// A destination as the client wrote it: no name is looked up. An address is in its shortest form, an IPv4-mapped one IPv4.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryDestination {
     pub host: String,
@@ -258,4 +260,18 @@ impl fmt::Display for QueryDestination {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QuerySource {
     pub ip: IpAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deny on the pod's own ports was passed by writing its address as IPv4-mapped IPv6.
+    #[test]
+    fn an_address_has_one_spelling_in_every_question() {
+        for (host, asked) in [("::ffff:10.1.2.3", "10.1.2.3:80"), ("0:0:0:0:0:0:0:1", "[::1]:80"), ("Web", "Web:80")] {
+            let forward = Action::Forward { host: host.to_owned(), port: 80 };
+            assert_eq!(forward.destination().as_deref(), Some(asked));
+        }
+    }
 }

@@ -134,7 +134,16 @@ impl Policy {
     fn decide(&self, inputs: &[String]) -> Result<Vec<Decision>, Unavailable> {
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let end = Instant::now() + EVALUATION_MAX;
-        inputs.iter().map(|input| self.decide_one(&mut engine, input, end).map_err(Unavailable)).collect()
+        let decide = |input: &String| match self.decide_one(&mut engine, input, end) {
+            Ok(decision) => Ok(decision),
+            Err(why) if inputs.len() == 1 || Instant::now() >= end => Err(Unavailable(why)),
+            // In a list, what the policy fails at is closed, and hides nothing else.
+            Err(why) => {
+                tracing::warn!(why, "the policy failed at a place of a list, which is closed for that");
+                Ok(Decision::denied(why))
+            }
+        };
+        inputs.iter().map(decide).collect()
     }
 
     fn decide_one(&self, engine: &mut Engine, input: &str, end: Instant) -> Result<Decision, String> {

@@ -59,7 +59,8 @@ impl State {
     /// A menu without places yet; the first profile is the default.
     pub fn new(profiles: Vec<String>) -> State {
         State {
-            seen: Arc::default(),
+            // Nothing has been seen yet, which is not the same as that there is nothing.
+            seen: Arc::new(Seen { looking: true, ..Seen::default() }),
             profiles,
             filter: String::new(),
             rows: Vec::new(),

@@ -36,7 +36,8 @@ impl Sessions {
             operator: error.to_string(),
         });
         let subject = caller.identity.subject().to_owned();
-        let (target, destination) = (admitted.target.to_string(), format!("{host}:{port}"));
+        let target = admitted.target.to_string();
+        let destination = admitted.grant.action().destination().unwrap_or_default();
         match tunnel {
             Ok(tunnel) => {
                 let opened = Event::ForwardOpened { subject, target, destination: destination.clone() };

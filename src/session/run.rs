@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use super::exit::{Exit, Failure};
+use super::plain::plain;
 use super::pump::{self, Counts};
 use super::recorded::Recorded;
 use super::request::{Request, What};
@@ -78,8 +79,8 @@ impl Sessions {
             return Ok(());
         };
         let newline = if request.terminal.is_some() { "\r\n" } else { "\n" };
-        let plain = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>() + newline;
-        output.stderr(message.lines().map(plain).collect::<String>().into()).await
+        let shown: String = message.lines().map(|line| plain(line) + newline).collect();
+        output.stderr(shown.into()).await
     }
 
     /// A certificate's `force-command` replaces whatever was asked for, as sshd does it: the client's own wish is left in

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use super::exit::Failure;
 use super::request::Request;
+use super::tenure::duration_over;
 use super::{Admitted, Caller, Hold, Sessions};
 use crate::audit::{ConnectionId, Event, SessionId};
 use crate::authorize::Grant;
@@ -141,6 +143,10 @@ impl Start {
         self.sessions.record(&self.connection, &self.session, &there).await?;
         if give.is_closed() {
             return Err(Failure::new("client_left", "the client left before its program began"));
+        }
+        // It was granted a while ago: the image had to be pulled.
+        if self.grant.obligations().until.is_some_and(|until| until <= Timestamp::now()) {
+            return Err(duration_over());
         }
         let begins = Event::ProcessStarted {
             subject: self.subject(),

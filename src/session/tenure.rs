@@ -30,7 +30,7 @@ impl Sessions {
     /// Begins now. `changes` are those since before the question was asked.
     pub(super) fn tenure(&self, caller: &Caller, changes: Changes) -> Tenure {
         let started = Instant::now();
-        Tenure { started, expiry: self.expiry(caller).map(|left| started + left), changes }
+        Tenure { started, expiry: self.expiry(caller).and_then(|left| started.checked_add(left)), changes }
     }
 
     /// Returns when the credential ends, where that ends what rests on it alone.
@@ -117,9 +117,10 @@ impl Tenure {
 
     /// The end that an answer's terms set.
     fn end(&self, terms: &Obligations) -> Option<Instant> {
-        let longest = terms.max_duration.map(|length| self.started + length);
+        // An end beyond all moments is none.
+        let longest = terms.max_duration.and_then(|length| self.started.checked_add(length));
         let left = |until| Duration::try_from(Timestamp::now().duration_until(until)).unwrap_or_default();
-        [longest, terms.until.map(|until| Instant::now() + left(until))].into_iter().flatten().min()
+        [longest, terms.until.and_then(|until| Instant::now().checked_add(left(until)))].into_iter().flatten().min()
     }
 }
 
@@ -154,7 +155,7 @@ fn undecided(grace: Duration, detail: String) -> Failure {
     }
 }
 
-fn duration_over() -> Failure {
+pub(super) fn duration_over() -> Failure {
     Failure::new("duration_over", "this session's granted time is over: log in again if you need more")
 }
 

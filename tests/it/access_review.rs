@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::house::{House, Plan, finish, finish_with, text};
 
@@ -43,44 +44,59 @@ fn kubectl(state: &Path, arguments: &[&str]) -> Command {
     kubectl
 }
 
-/// The roles, which end with the value.
-struct Roles(PathBuf);
+/// The right to ask, which these tests give and take.
+const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/access-review/account.yaml");
+
+/// Roles of the cluster, and Porthole's right to ask about them. They end with the value.
+pub struct Roles {
+    state: PathBuf,
+    yaml: &'static str,
+    /// What one test takes back, another may still need.
+    _alone: MutexGuard<'static, ()>,
+}
 
 impl Roles {
-    fn apply(state: &Path) -> Roles {
-        let component = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/access-review/account.yaml");
+    pub fn apply(state: &Path, yaml: &'static str) -> Roles {
+        static ALONE: Mutex<()> = Mutex::new(());
+        // A test that has failed took its roles with it.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         for output in [
-            finish(&mut kubectl(state, &["apply", "-f", component])),
-            finish_with(&mut kubectl(state, &["apply", "-f", "-"]), ROLES.as_bytes()),
+            finish(&mut kubectl(state, &["apply", "-f", COMPONENT])),
+            finish_with(&mut kubectl(state, &["apply", "-f", "-"]), yaml.as_bytes()),
         ] {
             assert!(output.status.success(), "{}", text(&output.stderr));
         }
-        Roles(state.to_owned())
+        Roles { state: state.to_owned(), yaml, _alone: alone }
     }
 
     fn take_back(&self) {
         let binding = ["-n", "demo", "delete", "rolebinding", "porthole-test-shell", "--ignore-not-found"];
-        assert!(finish(&mut kubectl(&self.0, &binding)).status.success());
+        assert!(finish(&mut kubectl(&self.state, &binding)).status.success());
     }
 }
 
 impl Drop for Roles {
     fn drop(&mut self) {
-        let component = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/access-review/account.yaml");
         // What is gone already needs no end.
-        let _ = finish(&mut kubectl(&self.0, &["delete", "--ignore-not-found", "-f", component]));
+        let _ = finish(&mut kubectl(&self.state, &["delete", "--ignore-not-found", "-f", COMPONENT]));
         let roles = ["delete", "--ignore-not-found", "-f", "-"];
-        let _ = finish_with(&mut kubectl(&self.0, &roles), ROLES.as_bytes());
+        let _ = finish_with(&mut kubectl(&self.state, &roles), self.yaml.as_bytes());
     }
+}
+
+/// The real cluster's kubeconfig, by Porthole's own account; none, told aloud, without a real cluster.
+pub fn real() -> Option<PathBuf> {
+    let kubeconfig = std::env::var_os("PORTHOLE_TEST_KUBECONFIG").map(PathBuf::from);
+    if kubeconfig.is_none() {
+        eprintln!("SKIPPED: SubjectAccessReview needs a real API server: make e2e");
+    }
+    kubeconfig
 }
 
 #[test]
 fn the_clusters_own_roles_open_a_place_and_close_it_under_a_session() {
-    let Some(kubeconfig) = std::env::var_os("PORTHOLE_TEST_KUBECONFIG").map(PathBuf::from) else {
-        eprintln!("SKIPPED: SubjectAccessReview needs a real API server: make e2e");
-        return;
-    };
-    let roles = Roles::apply(kubeconfig.parent().expect("a file in the state's folder"));
+    let Some(kubeconfig) = real() else { return };
+    let roles = Roles::apply(kubeconfig.parent().expect("a file in the state's folder"), ROLES);
     let house = House::build(Plan { config: CONFIG.to_owned(), ..Plan::default() });
     let shell = |place: &str| {
         let mut client = house.client("ssh");

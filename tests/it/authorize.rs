@@ -18,6 +18,7 @@ mod server;
 use std::path::Path;
 
 use porthole::authorize::{self, Authorizer as _, Combined, Decision, Query, Unavailable};
+use porthole::cluster::ApiServer;
 use porthole::config::Config;
 
 /// The authorizers of a configuration, ready to be asked.
@@ -29,10 +30,21 @@ struct Asked {
 
 impl Asked {
     fn new(config: &str) -> Asked {
+        Asked::by(config, false)
+    }
+
+    /// With the cluster among those who are asked.
+    fn by(config: &str, cluster: bool) -> Asked {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        let authorizers =
-            runtime.block_on(async { authorize::open(&load(folder.path(), config).expect("it loads"), None) });
+        let config = load(folder.path(), config).expect("it loads");
+        let authorizers = runtime.block_on(async {
+            let reviewer = match cluster {
+                true => Some(ApiServer::open(&config.cluster).await.expect("a kubeconfig").reviewer()),
+                false => None,
+            };
+            authorize::open(&config, reviewer.as_ref())
+        });
         Asked { runtime, authorizers: authorizers.expect("they can be asked"), _folder: folder }
     }
 

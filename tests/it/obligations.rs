@@ -70,7 +70,7 @@ fn a_message_comes_before_the_program_and_not_into_its_output() {
     let house = asking("message = \"\"\"be careful:\nproduction \\u001b[31m\"\"\"", "");
     let output = house.ssh("demo.web", "echo out");
     assert_eq!(text(&output.stdout), "out\n");
-    assert_eq!(text(&output.stderr), "be careful:\nproduction [31m\n");
+    assert_eq!(text(&output.stderr), "be careful:\nproduction  [31m\n");
 }
 
 #[test]

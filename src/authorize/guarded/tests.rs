@@ -114,3 +114,16 @@ async fn a_list_is_one_request_where_the_server_takes_many_and_what_is_known_is_
     assert_eq!(allowed(guarded.decide_all(&queries).await.unwrap()), [true, false, true]);
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
+
+/// Whoever asked for lists and left took the time of everybody's.
+#[tokio::test]
+async fn a_list_that_is_given_up_costs_the_next_one_nothing() {
+    let (guarded, _) = guarded(Server::default());
+    let queries: Vec<_> = (0..50).map(|index| pod(&format!("web-{index}"))).collect();
+    for _ in 0..100 {
+        assert!(futures_util::FutureExt::now_or_never(guarded.decide_all(&queries)).is_none(), "it takes its time");
+    }
+    let begun = Instant::now();
+    guarded.decide_all(&queries[..10]).await.unwrap();
+    assert!(begun.elapsed() < PACE * 100, "{:?}", begun.elapsed());
+}

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::questions::{Question, all};
 use super::server::{Reply, Request, Server};
 use super::{Asked, openssl, parts, shipped};
+use crate::access_review;
 
 /// Asks each question alone, and then all of them at once.
 fn check<'a>(asked: &Asked, questions: impl Iterator<Item = &'a Question>) -> usize {
@@ -236,4 +237,64 @@ fn namespaces_and_the_policy_together_give_the_same_answers() {
     assert!(!says(15).allow && says(19).allow, "another namespace; one that only list may see");
     let other = says(22);
     assert_eq!((other.allow, other.reason.as_str()), (false, "it: payments is not among this person's namespaces"));
+}
+
+/// Everybody of the forty may do anything by the cluster's roles, but for one person, of whom it knows nothing.
+const ROLES: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: porthole-test-everything}
+rules: [{apiGroups: [porthole.dev], resources: [pods], verbs: ["*"]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: porthole-test-everything}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: porthole-test-everything}
+subjects:
+- {kind: User, name: alice, apiGroup: rbac.authorization.k8s.io}
+- {kind: User, name: bob, apiGroup: rbac.authorization.k8s.io}
+- {kind: User, name: carol, apiGroup: rbac.authorization.k8s.io}
+- {kind: User, name: dave, apiGroup: rbac.authorization.k8s.io}
+- {kind: Group, name: platform, apiGroup: rbac.authorization.k8s.io}
+- {kind: Group, name: support-1, apiGroup: rbac.authorization.k8s.io}
+"#;
+
+/// A cluster's roles know no labels, hours, commands or destinations: those are the policy file's, and both must allow.
+#[test]
+fn the_clusters_roles_and_the_policy_together_give_the_same_answers() {
+    let Some(kubeconfig) = access_review::real() else { return };
+    let _roles = access_review::Roles::apply(kubeconfig.parent().expect("a file in the state's folder"), ROLES);
+    let config = |ask: &str| {
+        format!(
+            "authorize.ask = {ask}\ncluster.kubeconfig = {kubeconfig:?}\n{}authorizers.it = {{ type = \"access-review\" }}\n",
+            policy()
+        )
+    };
+    assert_eq!(check(&Asked::by(&config("[\"it\", \"policy\"]"), true), all().iter()), 40);
+    // By itself it denies whom it does not know, in its own words.
+    let [_, known, ..] = all();
+    let mut stranger = known.query;
+    stranger.user.subject = "stranger".to_owned();
+    stranger.user.groups.clear();
+    let said = Asked::by(&config("[\"it\"]"), true).decide(&stranger).expect("an answer");
+    assert!(!said.allow && said.reason.contains("stranger may not"), "{said:?}");
+}
+
+/// A person whose token is taken no more is no failure of the server's, by which others would be kept out.
+#[test]
+fn a_person_whom_the_list_of_namespaces_does_not_know_closes_it_for_nobody_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    openssl(folder.path(), "genpkey -algorithm ed25519 -out identity.key");
+    let server = Server::plain(|_| Reply { status: 401, ..Reply::json(&json!({})) });
+    let asked = Asked::new(&format!(
+        "authorize.ask = [\"it\"]\n[authorizers.it]\ntype = \"namespaces\"\nserver.url = {:?}\n\
+         credential = \"signed-identity\"\nsigning-key = {:?}\nlimits.cache-lifetime = \"0s\"\n",
+        server.url(),
+        folder.path().join("identity.key")
+    ));
+    for question in &all()[..10] {
+        let said = asked.decide(&question.query).expect("an answer");
+        assert!(!said.allow, "{said:?}");
+    }
+    assert_eq!(server.asked(), 10);
 }
