@@ -39,7 +39,7 @@ fn main() {
     };
     // A connection per session counts against one person's limit here.
     let config = "[ssh]\nmax-connections-per-person = 1000\nmax-channels-per-person = 1000\nmax-unauthenticated = 1000\n\
-                  [session]\nstart-deadline = \"10m\"\n";
+                  [session]\nstart-deadline = \"10m\"\n[cluster]\nrequest-timeout = \"5m\"\n";
     let house = House::build(Plan { config: config.to_owned(), ..Plan::default() });
     let kubeconfig = state.join("kubeconfig");
     // A pod of its own, with a shell for `kubectl exec`, and no containers of earlier sessions.
