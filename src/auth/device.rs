@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use oauth2::{ClientSecret, Scope};
@@ -54,7 +54,7 @@ pub struct Waiting {
     /// Ends with this value.
     polling: AbortOnDropHandle<Result<Identity, DeviceRefusal>>,
     weather: Arc<Weather>,
-    _place: Place,
+    place: Place,
 }
 
 /// A device login that cannot be offered as it is configured.
@@ -91,16 +91,17 @@ impl Devices {
             scopes: device.scopes.iter().cloned().map(Scope::new).collect(),
             deadline: device.deadline,
             qr_code: device.qr_code,
-            places: Arc::new(Places::new(device.max_pending, device.max_pending_per_address)),
+            places: Arc::new(Places::new(device.max_pending, device.max_pending_per_address, device.deadline)),
         }))
     }
 
     /// Asks the provider for a code, if there is a place, and waits for the person from then on.
     pub async fn begin(&self, peer: IpAddr) -> Result<Waiting, DeviceRefusal> {
-        let place = self.places.take(peer)?;
+        let mut place = self.places.take(peer, Instant::now())?;
         let (provider, document) = self.tokens.provider(&self.issuer).await?;
         let exchange = Exchange::new(&self.client_id, self.client_secret.clone(), &provider, &document)?;
         let answer = exchange.begin(self.scopes.clone()).await?;
+        place.has_code(Instant::now());
         let invitation = Invitation::read(&answer)?;
         let weather = Arc::<Weather>::default();
         let (tokens, issuer, deadline) = (Arc::clone(&self.tokens), self.issuer.clone(), self.deadline);
@@ -118,7 +119,7 @@ impl Devices {
             }
             Ok(identity.approved())
         });
-        Ok(Waiting { invitation, polling: AbortOnDropHandle::new(polling), weather, _place: place })
+        Ok(Waiting { invitation, polling: AbortOnDropHandle::new(polling), weather, place })
     }
 
     /// How long a person may take.
@@ -140,6 +141,7 @@ impl Waiting {
     /// Waits so long for the person; none if they have not decided by then. Not to be called again after an answer.
     pub async fn decided(&mut self, patience: Duration) -> Option<Result<Identity, DeviceRefusal>> {
         let answer = timeout(patience, &mut self.polling).await.ok()?;
+        self.place.decided();
         // It can only have panicked: nobody else ends it.
         Some(answer.unwrap_or(Err(DeviceRefusal::Aborted)))
     }

@@ -56,7 +56,7 @@ pub struct Http {
     pub request_deadline: Duration,
     /// A request's line and headers, in bytes.
     pub max_request_header: usize,
-    /// Connections that are not WebSockets yet.
+    /// Connections that are not WebSockets yet, from trusted networks; and as many from elsewhere.
     pub max_connections: usize,
     /// How often a WebSocket's client is asked whether it lives.
     #[serde(with = "duration")]

@@ -1,7 +1,8 @@
 //! The HTTP listener: what gateways bring, each request from an origin that is known and within its limits.
 //!
-//! A connection carries one request, has a deadline for it, and counts against a limit until it is answered; one that
-//! becomes a WebSocket counts as an SSH connection from then on. Whatever path a gateway puts before a route's own is left
+//! A connection carries one request, has a deadline for it, and counts against a limit until it is answered: the gateways'
+//! own, or everybody else's, so that strangers keep no gateway out. One that becomes a WebSocket counts as an SSH
+//! connection from then on. Whatever path a gateway puts before a route's own is left
 //! aside. What the routes are is not known here: they are given.
 
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use http::{Request, StatusCode, Uri};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -44,6 +46,7 @@ use tls::Tls;
 pub struct Http {
     listener: TcpListener,
     serving: Arc<Serving>,
+    trusted: Vec<IpNet>,
     max_connections: usize,
 }
 
@@ -80,7 +83,8 @@ impl Http {
             TcpListener::bind(address).await.map_err(|source| HttpSetupError::Address { address, source })?;
         let (deadline, max_header_bytes) = (settings.request_deadline, settings.max_request_header);
         let serving = Serving { routes, tls, deadline, max_header_bytes };
-        Ok(Http { listener, serving: Arc::new(serving), max_connections: settings.max_connections })
+        let (trusted, max_connections) = (settings.trusted_networks.clone(), settings.max_connections);
+        Ok(Http { listener, serving: Arc::new(serving), trusted, max_connections })
     }
 
     /// The address with its true port, where 0 was asked for.
@@ -90,14 +94,17 @@ impl Http {
 
     /// Answers requests until `stop`, and then those that have begun.
     pub async fn run(self, stop: CancellationToken) {
-        let (room, connections) = (Arc::new(Semaphore::new(self.max_connections)), TaskTracker::new());
+        let [gateways, strangers] = [(); 2].map(|()| Arc::new(Semaphore::new(self.max_connections)));
+        let connections = TaskTracker::new();
         loop {
             let (io, address) = tokio::select! {
                 accepted = accept(&self.listener) => accepted,
                 () = stop.cancelled() => break,
             };
-            let Ok(seat) = Arc::clone(&room).try_acquire_owned() else {
-                tracing::warn!(peer = %address, "too many HTTP connections: one is closed before its first byte");
+            let trusted = self.trusted.iter().any(|network| network.contains(&address.ip()));
+            let room = if trusted { &gateways } else { &strangers };
+            let Ok(seat) = Arc::clone(room).try_acquire_owned() else {
+                tracing::warn!(peer = %address, trusted, "too many HTTP connections: one is closed before its first byte");
                 continue;
             };
             let (serving, stop) = (Arc::clone(&self.serving), stop.clone());

@@ -128,7 +128,9 @@ impl Gatekeeper {
     async fn welcome(&mut self, user: &str, identity: Identity) -> Result<Welcome, Auth> {
         let method = identity.method().as_str();
         let Some(person) = self.server.limits.person(identity.subject()) else {
-            return Err(self.refuse(user, method, "too_many_connections", identity.subject().to_owned()).await);
+            // A device login has bound its key by now, as the credential tells: its person need not approve again.
+            let detail = format!("{}, by {}", identity.subject(), identity.credential());
+            return Err(self.refuse(user, method, "too_many_connections", detail).await);
         };
         let accepted = Event::LoginAccepted {
             peer: self.peer,

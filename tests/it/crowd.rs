@@ -122,14 +122,15 @@ fn a_crowd_that_waits_is_within_its_limits_and_keeps_nobody_out() {
     let began = Instant::now();
     for turn in 1..=TURNS {
         // As many as may wait, but for one address that has more than may from there.
-        let crowded = Ipv4Addr::new(127, 1, 0, 1);
-        let first = [crowded; PER_ADDRESS].into_iter().chain(addresses(10, strangers - PER_ADDRESS - 1));
+        // Each turn from addresses of its own, for what is left unfinished counts for its address.
+        let crowded = Ipv4Addr::new(127, 1, 0, turn);
+        let first = [crowded; PER_ADDRESS].into_iter().chain(addresses(10 + turn, strangers - PER_ADDRESS - 1));
         let (mut waiting, refused) = runtime.block_on(come(house.port, first));
         assert_eq!((waiting.len(), refused.len()), (strangers - 1, 0));
         let (more, refused) = runtime.block_on(come(house.port, [crowded; PER_ADDRESS].into_iter()));
         assert_eq!((more.len(), refused.len()), (0, PER_ADDRESS));
         assert!(refused.iter().all(|said| said.starts_with("porthole: too many logins wait at your address")));
-        let (mut last, _) = runtime.block_on(come(house.port, [Ipv4Addr::new(127, 2, 0, 1)].into_iter()));
+        let (mut last, _) = runtime.block_on(come(house.port, [Ipv4Addr::new(127, 2, 0, turn)].into_iter()));
         assert_eq!(last.len(), 1, "there was one place left");
         // And now as many again as a quarter of them, from everywhere.
         let (more, refused) = runtime.block_on(come(house.port, addresses(20, strangers / 4)));

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::hostile::Raw;
-use crate::house::{House, Plan, cluster, finish, finish_with, keygen, text};
+use crate::house::{House, Plan, cluster, finish, finish_with, keygen, read_until, text};
 use crate::issuer::{client, show};
 use crate::provider::{Answer, DEVICE, KEYS, Provider, TOKEN};
 
@@ -143,21 +143,61 @@ fn a_provider_that_asks_for_patience_gets_it_and_the_person_reads_so() {
 }
 
 #[test]
-fn polling_ends_when_the_client_leaves() {
+fn polling_ends_when_the_client_leaves_and_what_it_left_counts_for_a_while() {
     let provider = Provider::start();
-    let house = house(&provider, "max-pending-per-address = 1\n");
+    let house = house(&provider, "max-pending-per-address = 2\nbinding-lifetime = \"0s\"\n");
     bare(&house);
-    let mut client = begin(&house, "demo.web", "echo in");
-    house.await_audit("pending login", begun);
-    let refused = finish(&mut ssh(&house, "demo.web", "echo in"));
-    assert!(text(&refused.stderr).contains("too many logins wait at your address"), "{}", text(&refused.stderr));
-    house.await_audit("refusal", |event| event["code"] == "device_too_many_here");
-    client.kill().expect("a child of ours");
-    client.wait().expect("a child of ours");
-    house.await_audit("end", |event| event["code"] == "device_client_left");
+    let told = |code: &str| {
+        house.await_audit(code, |event| event["code"] == code);
+        fs::write(house.file("audit.jsonl"), "").expect("writable");
+    };
+    let begin = || {
+        let client = begin(&house, "demo.web", "echo in");
+        told("device_started");
+        client
+    };
+    let leave = |mut client: Child| {
+        client.kill().expect("a child of ours");
+        client.wait().expect("a child of ours");
+        told("device_client_left");
+    };
+    let refused = |line: &str, code: &str| {
+        let refused = finish(&mut ssh(&house, "demo.web", "echo in"));
+        assert!(text(&refused.stderr).contains(line), "{}", text(&refused.stderr));
+        told(code);
+    };
+    let (first, second) = (begin(), begin());
+    refused("too many logins wait at your address", "device_too_many_here");
+    leave(first);
     // The place came free with the polling.
-    let output = log_in(&house, &provider, &provider.token(|_, _| {}));
-    assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+    let third = begin();
+    provider.approve(&provider.token(|_, _| {}));
+    for client in [second, third] {
+        let output = client.wait_with_output().expect("a child of ours");
+        assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+    }
+    provider.pending();
+    // Two that were finished are none that were left.
+    leave(begin());
+    refused("begun at your address and not finished", "device_too_many_left");
+    assert_eq!(provider.asked(DEVICE), 4, "the provider is asked for no more");
+}
+
+#[test]
+fn a_login_that_is_refused_for_too_many_tells_the_trail_which_key_it_bound() {
+    let provider = Provider::start();
+    let house = house(&provider, "binding-lifetime = \"0s\"\n[ssh]\nmax-connections-per-person = 1\n");
+    bare(&house);
+    let token = provider.token(|_, _| {});
+    provider.approve(&token);
+    let mut first = begin(&house, "demo.web", "echo up; sleep 600");
+    read_until(first.stdout.as_mut().expect("piped"), "up\n");
+    assert_eq!(log_in(&house, &provider, &token).status.code(), Some(255));
+    let refused = house.await_audit("refusal", |event| event["code"] == "too_many_connections");
+    let detail = refused["detail"].as_str().expect("a word");
+    assert!(detail.starts_with("mia, by device login at ") && detail.contains(", binds key SHA256:"), "{detail}");
+    first.kill().expect("a child of ours");
+    first.wait().expect("a child of ours");
 }
 
 #[test]

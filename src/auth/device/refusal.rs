@@ -12,6 +12,8 @@ pub enum DeviceRefusal {
     TooMany { max: usize },
     #[error("{max} device logins wait already from this address")]
     TooManyHere { max: usize },
+    #[error("{max} device logins were begun and left lately at this address")]
+    TooManyLeft { max: usize },
     #[error("the provider cannot be asked: {0}")]
     Unavailable(Unavailable),
     #[error("the provider has no device login: its discovery document names no {0}")]
@@ -46,6 +48,7 @@ impl DeviceRefusal {
         match self {
             DeviceRefusal::TooMany { .. } => "device_too_many",
             DeviceRefusal::TooManyHere { .. } => "device_too_many_here",
+            DeviceRefusal::TooManyLeft { .. } => "device_too_many_left",
             DeviceRefusal::Unavailable(_) => "device_provider_unavailable",
             DeviceRefusal::Unsupported(_) => "device_unsupported",
             DeviceRefusal::Broken(_) => "device_provider_broken",
@@ -68,6 +71,9 @@ impl DeviceRefusal {
             DeviceRefusal::TooMany { .. } => "too many people are logging in just now: try again in a minute",
             DeviceRefusal::TooManyHere { .. } => {
                 "too many logins wait at your address: finish one of them, or try again in a few minutes"
+            }
+            DeviceRefusal::TooManyLeft { .. } => {
+                "too many logins were begun at your address and not finished: try again in a few minutes"
             }
             DeviceRefusal::Unavailable(_) => "your identity provider does not answer: try again in a moment",
             DeviceRefusal::Unsupported(_)

@@ -2,13 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 
 use serde_json::json;
 
 use super::issuer::Issuer;
 use super::request::UPGRADE;
 use super::websocket::house;
-use crate::house::{House, PATIENCE, text};
+use crate::house::{House, PATIENCE, finish, text};
 
 /// A WebSocket whose frames are written by hand.
 fn open(house: &House, token: &str) -> TcpStream {
@@ -153,4 +154,22 @@ fn a_request_that_does_not_come_is_not_waited_for() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     open(&house, &issuer.token(json!({})));
+}
+
+#[test]
+fn strangers_take_no_gateways_place() {
+    let issuer = Issuer::start();
+    let house = house(&issuer, "trusted-networks = [\"127.0.0.2/32\"]\nmax-connections = 1\n");
+    let port = house.gateway_port();
+    let silent = TcpStream::connect(("127.0.0.1", port)).expect("a server");
+    let mut late = TcpStream::connect(("127.0.0.1", port)).expect("a server");
+    late.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let ended = late.read_to_end(&mut Vec::new());
+    assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "there was room for one more");
+    // A gateway's request is answered, if only to say that it brings no token.
+    let mut gateway = Command::new("curl");
+    gateway.args(["-sS", "--interface", "127.0.0.2", "-w", "\n%{http_code}", &format!("http://127.0.0.1:{port}/ssh")]);
+    let answer = text(&finish(&mut gateway).stdout);
+    assert!(answer.contains("token_missing") && answer.ends_with("\n401"), "{answer}");
+    drop(silent);
 }
