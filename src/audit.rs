@@ -153,6 +153,9 @@ pub enum Event {
         /// `allowed`, `denied`, `authorizer_unavailable`, `not_found`, …
         code: &'static str,
         reason: String,
+        /// The conditions of a yes, as authorizers say them; absent where there are none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        obligations: Option<serde_json::Value>,
     },
     /// Places were asked about for a list, so many, of which so many may be seen.
     PlacesListed {
@@ -189,6 +192,12 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         asked: Option<String>,
         forced: String,
+    },
+    /// What the person sees from now on is in this file.
+    RecordingStarted {
+        subject: String,
+        target: String,
+        file: String,
     },
     ContainerStarted {
         subject: String,

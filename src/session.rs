@@ -194,6 +194,7 @@ impl Sessions {
                     allow: false,
                     code: failure.code,
                     reason: failure.operator.clone(),
+                    obligations: None,
                 };
                 self.record(&caller.connection, session, &refused).await?;
                 return Err(failure);
@@ -242,7 +243,7 @@ impl Sessions {
         let name = match &caller.place {
             Ok(LoginName::Place(name)) => name,
             Ok(LoginName::Lobby) => {
-                let words: Vec<_> = word::WORDS.iter().map(|(word, _)| *word).collect();
+                let words: Vec<_> = self.words().map(|(word, _)| word).collect();
                 let what = format!(
                     "this login name is no place: log in as namespace.pod@host, as in ssh payments.web@host, or say one of \
                      {} (with a terminal and no word, there is a menu)",

@@ -47,6 +47,7 @@ fn shorten(fields: Map<String, Value>) -> Map<String, Value> {
                 short.insert(format!("{name}_cut"), cut);
                 short.insert(name, Value::from(beginning(&text)));
             }
+            Value::Object(fields) => drop(short.insert(name, Value::Object(shorten(fields)))),
             value => drop(short.insert(name, value)),
         }
     }

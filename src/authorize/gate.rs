@@ -154,6 +154,7 @@ impl Gate {
             allow,
             code,
             reason,
+            obligations: outcome.as_ref().ok().and_then(|(_, obligations)| obligations.told()),
         };
         let recorded = self.audit.record(asking.connection, Some(asking.session), &event).await;
         recorded.map_err(Refusal::Unrecorded)?;

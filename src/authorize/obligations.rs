@@ -40,6 +40,14 @@ impl Obligations {
         either(self.max_duration, self.until.map(left), Duration::min)
     }
 
+    /// For the audit trail, in the form in which authorizers answer; none where there is nothing to keep to.
+    pub fn told(&self) -> Option<serde_json::Value> {
+        if *self == Obligations::default() {
+            return None;
+        }
+        serde_json::to_value(self).ok()
+    }
+
     /// Both of them kept.
     pub fn and(self, other: Obligations) -> Obligations {
         let both = |one: Vec<String>, other: Vec<String>| one.into_iter().filter(|it| other.contains(it)).collect();

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::exit::Failure;
 use super::request::Request;
 use super::{Caller, ClientGone, Outlet, Sessions};
-use crate::audit::SessionId;
+use crate::audit::{Event, SessionId};
 use crate::authorize::{Action, Grant};
 use crate::recording::{Recording, RecordingError, Title};
 
@@ -43,7 +43,14 @@ impl Sessions {
             command: grant.action().command(),
             terminal: terminal.map(|terminal| (terminal.name.as_str(), terminal.size.columns, terminal.size.rows)),
         };
-        recorder.begin(&title).await.map(Some).map_err(failure)
+        let recording = recorder.begin(&title).await.map_err(failure)?;
+        let told = Event::RecordingStarted {
+            subject: caller.identity.subject().to_owned(),
+            target: grant.target().to_string(),
+            file: recording.file().display().to_string(),
+        };
+        self.record(&caller.connection, session, &told).await?;
+        Ok(Some(recording))
     }
 }
 

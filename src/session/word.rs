@@ -22,7 +22,7 @@ use crate::target::LoginName;
 const INPUT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Each word, and what it gives; `help` prints them in this order.
-pub(super) const WORDS: [(&str, &str); 5] = [
+const WORDS: [(&str, &str); 5] = [
     ("ls", "the places that are open to you: ls [NAMESPACE] [--json]"),
     ("whoami", "who you are here, and until when: whoami [--json]"),
     ("ssh-config", "a block for your ~/.ssh/config with each place as a host: ssh-config [HOST[:PORT]]"),
@@ -113,7 +113,7 @@ impl Sessions {
                 )),
                 Word::Cert => self.certify(caller, session, &client.input).await,
                 Word::Whoami { json } => Ok(whoami(&caller.identity, json)),
-                Word::Help => Ok(help()),
+                Word::Help => Ok(self.help()),
                 Word::Ls { namespace, json } => self.list(caller, session, namespace.as_deref(), json).await,
                 Word::SshConfig { address } => self.introduce(caller, session, address.as_ref()).await,
                 Word::Wrong { usage } => Err(Failure::new("bad_word", usage)),
@@ -159,6 +159,20 @@ impl Sessions {
         })?;
         Ok(issued.line)
     }
+
+    fn help(&self) -> String {
+        let words: String = self.words().map(|(word, gives)| format!("  {word:<12}{gives}\n")).collect();
+        format!(
+            "log in to a place, as namespace.pod@host; any other name, without a dot, shows a menu of the places that are \
+             open to you, or knows these words:\n{words}"
+        )
+    }
+
+    /// The words that give something here.
+    pub(super) fn words(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let issues = self.issuer.is_some();
+        WORDS.into_iter().filter(move |(word, _)| issues || *word != "cert")
+    }
 }
 
 /// What comes until the end, and no more than shows that it is too much.
@@ -171,15 +185,6 @@ async fn read(input: &Inbound) -> Vec<u8> {
         }
     }
     bytes
-}
-
-fn help() -> String {
-    let words = WORDS.iter().map(|(word, gives)| format!("  {word:<12}{gives}\n"));
-    let words: String = words.collect();
-    format!(
-        "log in to a place, as namespace.pod@host; any other name, without a dot, shows a menu of the places that are open to \
-         you, or knows these words:\n{words}"
-    )
 }
 
 /// Who somebody is, as programs read it. Its names are an interface.

@@ -253,12 +253,12 @@ fn without_a_terminal_or_with_another_word_a_line_says_what_there_is() {
     let house = House::open();
     for command in ["", "id", "ls;id"] {
         let line = refused(&house, command);
-        assert!(line.contains("one of ls, whoami, ssh-config, cert, help"), "{line}");
+        assert!(line.contains("one of ls, whoami, ssh-config, help"), "{line}");
     }
     assert!(refused(&house, "ls --wide").contains("ls [NAMESPACE] [--json]"));
     assert!(refused(&house, "ssh-config").contains("ssh-config HOST"));
     let help = said(&house, "help");
-    assert!(["ls ", "whoami ", "ssh-config ", "cert ", "help "].iter().all(|word| help.contains(word)), "{help}");
+    assert!(["ls ", "whoami ", "ssh-config ", "help "].iter().all(|word| help.contains(word)), "{help}");
 }
 
 #[test]

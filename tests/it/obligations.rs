@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::forwards::Forwarder;
 use crate::house::{House, Plan, finish, finish_with, read_until, text};
@@ -71,6 +71,8 @@ fn a_message_comes_before_the_program_and_not_into_its_output() {
     let output = house.ssh("demo.web", "echo out");
     assert_eq!(text(&output.stdout), "out\n");
     assert_eq!(text(&output.stderr), "be careful:\nproduction  [31m\n");
+    let decided = house.await_audit("decision", |event| event["event"] == "decision");
+    assert_eq!(decided["obligations"], json!({ "message": "be careful:\nproduction \u{1b}[31m" }));
 }
 
 #[test]
@@ -117,6 +119,10 @@ fn what_must_be_recorded_is_shown_as_it_is_recorded() {
     assert_eq!(header["version"], 2);
     let shown: String = lines.filter_map(|event| event[2].as_str().map(str::to_owned)).collect();
     assert!(shown.contains("café\n") && shown.contains("err\n"), "{cast}");
+    let decided = house.await_audit("decision", |event| event["event"] == "decision");
+    assert_eq!(decided["obligations"], json!({ "record": true }));
+    let begun = house.await_audit("recording", |event| event["event"] == "recording_started");
+    assert!(begun["file"].as_str().is_some_and(|told| file.path().ends_with(told)), "{begun}");
 }
 
 #[test]
