@@ -161,18 +161,21 @@ async fn sweep(api: &ApiServer, namespace: &str) {
     let now = Timestamp::now();
     let ended = listed.items.iter().filter(|lease| read(lease).is_some_and(|binding| now >= binding.until));
     for lease in ended.take(REMOVED_MAX) {
-        let Some(name) = lease.metadata.name.clone() else { continue };
-        // None but the very one that has ended.
-        let seen = Preconditions {
-            resource_version: lease.metadata.resource_version.clone(),
-            uid: lease.metadata.uid.clone(),
-        };
-        let only = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
-        match leases(api, namespace).delete(&name, &only).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => return tracing::warn!(%error, "cannot remove a binding that has ended"),
+        if let Err(error) = remove_seen(api, namespace, lease).await {
+            return tracing::warn!(%error, "cannot remove a binding that has ended");
         }
+    }
+}
+
+/// Removes this very object; what was written to it since stays.
+async fn remove_seen(api: &ApiServer, namespace: &str, lease: &Lease) -> kube::Result<()> {
+    let Some(name) = &lease.metadata.name else { return Ok(()) };
+    let seen =
+        Preconditions { resource_version: lease.metadata.resource_version.clone(), uid: lease.metadata.uid.clone() };
+    let only = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
+    match leases(api, namespace).delete(name, &only).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        removed => removed.map(drop),
     }
 }
 
@@ -208,3 +211,6 @@ fn name(fingerprint: &str) -> String {
     let hex: String = digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
     format!("porthole-key-{hex}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,7 @@ impl DialError {
 }
 
 /// What the API server's refusal of a request means. Neutral of what was asked.
+#[derive(Debug)]
 pub(super) struct Refused {
     pub code: &'static str,
     pub person: String,

@@ -45,6 +45,30 @@ struct World {
     _emulator: Option<(Emulator, tempfile::TempDir)>,
 }
 
+/// The cluster to test on, with the emulator if it is the playground; none where it cannot be made.
+pub(super) async fn kubeconfig() -> Option<(PathBuf, Option<(Emulator, tempfile::TempDir)>)> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match std::env::var_os("PORTHOLE_TEST_KUBECONFIG") {
+        Some(file) => Some((PathBuf::from(file), None)),
+        None => {
+            let program = std::env::current_exe().ok()?.parent()?.parent()?.join("porthole");
+            if !program.exists() {
+                eprintln!("SKIPPED: {} is not built, so there is no playground", program.display());
+                return None;
+            }
+            let root = tempfile::tempdir().unwrap();
+            let options = Options {
+                root: root.path().join("state"),
+                listen: "127.0.0.1:0".parse().unwrap(),
+                isolation: probe(&program),
+                program,
+            };
+            let emulator = Emulator::start(options).await.unwrap();
+            Some((emulator.kubeconfig().to_owned(), Some((emulator, root))))
+        }
+    }
+}
+
 impl World {
     /// None where there is no cluster, and none can be made.
     async fn enter() -> Option<World> {
@@ -53,30 +77,11 @@ impl World {
 
     /// With a proxy before the API server, where that speaks plain HTTP.
     async fn enter_by(proxy: Option<&Proxy>) -> Option<World> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let _ = tracing_subscriber::fmt()
             .with_env_filter(std::env::var("LOG").unwrap_or("warn".into()))
             .with_test_writer()
             .try_init();
-        let (kubeconfig, emulator) = match std::env::var_os("PORTHOLE_TEST_KUBECONFIG") {
-            Some(file) => (PathBuf::from(file), None),
-            None => {
-                let program = std::env::current_exe().ok()?.parent()?.parent()?.join("porthole");
-                if !program.exists() {
-                    eprintln!("SKIPPED: {} is not built, so there is no playground", program.display());
-                    return None;
-                }
-                let root = tempfile::tempdir().unwrap();
-                let options = Options {
-                    root: root.path().join("state"),
-                    listen: "127.0.0.1:0".parse().unwrap(),
-                    isolation: probe(&program),
-                    program,
-                };
-                let emulator = Emulator::start(options).await.unwrap();
-                (emulator.kubeconfig().to_owned(), Some((emulator, root)))
-            }
-        };
+        let (kubeconfig, emulator) = kubeconfig().await?;
         let kubeconfig = match proxy {
             Some(proxy) => proxy.stand_before(&kubeconfig).await?,
             None => kubeconfig,

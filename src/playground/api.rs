@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cluster::Cluster;
 use super::fault::Wish;
@@ -147,12 +147,18 @@ async fn object(cluster: &Arc<Cluster>, key: &Key, request: Request<Body>) -> Re
             #[serde(rename_all = "camelCase", default)]
             struct Options {
                 grace_period_seconds: Option<u64>,
+                preconditions: Map<String, Value>,
             }
             let (parts, body) = request.into_parts();
             let (_, in_query): (_, Options) = query(parts).await?;
             let body = to_bytes(body, LONGEST_BODY).await.map_err(Refusal::internal)?;
             let in_body: Options = serde_json::from_slice(&body).unwrap_or_default();
             let grace = in_body.grace_period_seconds.or(in_query.grace_period_seconds);
+            let found = cluster.store.read(key).ok_or_else(missing)?;
+            // Its version and its uid.
+            if in_body.preconditions.iter().any(|(field, seen)| found["metadata"][field] != *seen) {
+                return Err(Refusal::conflict(key.kind.plural(), &key.name));
+            }
             let gone = match key.kind {
                 Kind::Pod => controller::delete_pod(cluster, key, grace)?,
                 _ => cluster.store.delete(key).ok_or_else(missing)?,
