@@ -1,8 +1,9 @@
 //! `id_token`s: what makes one a person here, wherever it came in.
 //!
-//! One place for the device login, the gateway's header, the request for a certificate, and what stands in one (a PK token). Whoever brought the token,
-//! and whatever they say of it, it is verified here: the issuer that it names is one that is configured, its algorithm is
-//! one of that issuer's and fits the key, the signature is good, and it is for us, now.
+//! One place for the device login, the gateway's header, the request for a certificate, and what stands in one (a PK
+//! token). Whoever brought the token, and whatever they say of it, it is verified here: the issuer that it names is one
+//! that is configured, its algorithm is one of that issuer's and fits the key, the signature is good, and it is for us,
+//! now.
 //!
 //! Of `jsonwebtoken` only the signature's arithmetic is used. Its own checks of claims take a malformed date for none
 //! unless told otherwise, and its clock is the machine's; ours take `now`.

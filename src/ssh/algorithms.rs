@@ -17,7 +17,8 @@ use crate::config;
 const SERVER_ID: &str = "SSH-2.0-OpenSSH_Porthole";
 
 /// No finite-field Diffie-Hellman: a stranger would make the server compute for most of a second by one packet, and every
-/// client since OpenSSH 6.5 knows a curve. The two last ones are no key exchanges: they announce RFC 8308's extensions and strict key exchange.
+/// client since OpenSSH 6.5 knows a curve. The two last ones are no key exchanges: they announce RFC 8308's extensions and
+/// strict key exchange.
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
