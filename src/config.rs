@@ -295,8 +295,18 @@ impl Config {
         self.certificate.check_pk_tokens(&self.issuers)?;
         self.device.check()?;
         self.authorize.check(&self.authorizers)?;
-        if let Some(name) = self.device.issuer.as_ref().filter(|name| !self.issuers.contains_key(*name)) {
-            return Err(("device.issuer", format!("`{name}` is no issuer: write a table [issuers.{name}]")));
+        if let Some(name) = &self.device.issuer {
+            let Some(issuer) = self.issuers.get(name) else {
+                return Err(("device.issuer", format!("`{name}` is no issuer: write a table [issuers.{name}]")));
+            };
+            // A token is for the client that asked for it (OpenID Connect Core, section 2).
+            if !issuer.audiences.contains(&self.device.client_id) {
+                let id = &self.device.client_id;
+                let problem = format!(
+                    "`{id}` is none of the audiences of [issuers.{name}], so every login would end in a no: add it there"
+                );
+                return Err(("device.client-id", problem));
+            }
         }
         let counts = [
             ("ssh.max-auth-tries", self.ssh.max_auth_tries),

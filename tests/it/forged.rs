@@ -90,6 +90,8 @@ fn broken(provider: &Provider, retired: String) -> Vec<(&'static str, &'static s
     };
     let at = |seconds: i64| json!(provider.claims()["iat"].as_i64().expect("a date") + seconds);
     let claim = |name: &str, value: Value| provider.token(|_, claims| claims[name] = value);
+    let without =
+        |name: &str| provider.token(|_, claims| drop(claims.as_object_mut().expect("they are an object").remove(name)));
     vec![
         ("token_algorithm", "algorithm \"none\"", unsigned("none", "")),
         ("token_algorithm", "algorithm \"none\"", unsigned("none", signature)),
@@ -120,6 +122,8 @@ fn broken(provider: &Provider, retired: String) -> Vec<(&'static str, &'static s
         ("token_claims", "exp", claim("exp", json!("tomorrow"))),
         ("token_claims", "nbf", claim("nbf", json!({}))),
         ("token_claims", "exp", claim("exp", Value::Null)),
+        ("token_claims", "claim exp is of no use: it is not there", without("exp")),
+        ("token_claims", "claim iat is of no use: it is not there", without("iat")),
         ("token_claims", "sub", claim("sub", json!(""))),
         ("token_claims", "groups", claim("groups", json!(["a", 1]))),
         ("token_unknown_key", "nobody's", provider.token(|header, _| header["kid"] = json!("nobody's"))),

@@ -22,6 +22,29 @@ fn house(provider: &Provider, device: &str) -> House {
     house
 }
 
+#[test]
+fn a_provider_that_hangs_keeps_nobody_out_who_comes_by_a_known_key() {
+    let provider = Provider::start();
+    let config = format!(
+        "[issuers.test]\nurl = \"{}\"\naudiences = [\"porthole\"]\nrequest-timeout = \"5m\"\n\
+         jwks-refresh-interval = \"1ms\"\njwks-refresh-pause = \"0s\"\n\
+         [http]\naddress = \"127.0.0.1:0\"\ntrusted-networks = [\"127.0.0.0/8\"]\n",
+        provider.url
+    );
+    let house = House::build(Plan { config, ..Plan::default() });
+    let log_in = || {
+        let token = format!("Authorization: Bearer {}\r\n", provider.token(|_, _| {}));
+        upgrade(house.gateway_port(), &token)
+    };
+    assert!(log_in().starts_with("HTTP/1.1 101 "));
+    // Its keys are old at once, and newer ones are asked for in vain.
+    provider.answer(KEYS, Answer::Silence);
+    for _ in 0..2 {
+        let answer = log_in();
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    }
+}
+
 /// The ways of being away.
 fn outages() -> [Answer; 4] {
     [Answer::Gone, Answer::Silence, Answer::Raw(502, b"<h1>bad gateway".to_vec()), Answer::Raw(503, Vec::new())]

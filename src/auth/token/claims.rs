@@ -68,12 +68,14 @@ impl Expectations {
             .ok_or_else(|| TokenRefusal::claims(&self.names.subject, "it is not there, so the token names nobody"))?;
         let subject = format!("{}{subject}", self.names.subject_prefix);
         name::check(&subject).map_err(|problem| TokenRefusal::claims(&self.names.subject, problem))?;
-        // An address that the provider itself has not verified is one that anybody may claim.
-        let verified = claims.get("email_verified").is_none_or(|verified| *verified == Value::Bool(true));
-        if !verified && self.names.subject == self.names.email {
-            return Err(TokenRefusal::claims(&self.names.subject, "the provider has not verified it"));
+        // An address that the provider itself has not verified is one that anybody may claim: it names nobody, and one of
+        // which the provider says nothing names nobody either.
+        let verified = claims.get("email_verified").map(|verified| *verified == Value::Bool(true));
+        let by_email = [&self.names.email, "email"].contains(&self.names.subject.as_str());
+        if by_email && verified != Some(true) {
+            return Err(TokenRefusal::claims(&self.names.subject, "the provider does not say that it has verified it"));
         }
-        let email = self.optional(claims, &self.names.email)?.filter(|_| verified);
+        let email = self.optional(claims, &self.names.email)?.filter(|_| verified != Some(false));
         let name = self.optional(claims, &self.names.name)?;
         Ok(Person { subject, name, email, groups: self.groups(claims)?, until })
     }
@@ -201,21 +203,42 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_token_that_lives_too_long_or_names_too_many_groups_is_refused() {
+        let issuer = config::Issuer {
+            audiences: vec!["porthole".to_owned()],
+            max_token_lifetime: Duration::from_secs(600),
+            ..config::Issuer::default()
+        };
+        let (expectations, now) = (Expectations::new(&issuer), Timestamp::now());
+        let read = |lifetime: i64, groups: usize| {
+            let groups: Vec<_> = (0..groups).map(|number| number.to_string()).collect();
+            let claims = json!({ "aud": "porthole", "sub": "mia", "groups": groups,
+                                 "iat": now.as_second(), "exp": now.as_second() + lifetime });
+            let Value::Object(claims) = claims else { unreachable!("it is an object") };
+            expectations.read(&claims, now).map(|person| person.groups.len()).map_err(|refusal| refusal.code())
+        };
+        assert_eq!(read(600, GROUPS_MAX), Ok(GROUPS_MAX));
+        assert_eq!(read(601, 1), Err("token_lifetime_too_long"));
+        assert_eq!(read(600, GROUPS_MAX + 1), Err("token_claims"));
+    }
+
     /// A person was whoever's address they had claimed, where the subject is the address.
     #[test]
     fn an_address_that_is_not_verified_is_no_subject() {
         let mut issuer = config::Issuer { audiences: vec!["porthole".to_owned()], ..config::Issuer::default() };
         issuer.claims.subject = "email".to_owned();
         let (expectations, now) = (Expectations::new(&issuer), Timestamp::now());
-        let read = |verified: Value| {
-            let claims = json!({ "aud": "porthole", "sub": "7", "email": "boss@example.com", "email_verified": verified,
+        let read = |verified: Option<Value>| {
+            let claims = json!({ "aud": "porthole", "sub": "7", "email": "boss@example.com",
                                  "iat": now.as_second(), "exp": now.as_second() + 60 });
-            let Value::Object(claims) = claims else { unreachable!("it is an object") };
+            let Value::Object(mut claims) = claims else { unreachable!("it is an object") };
+            claims.extend(verified.map(|verified| ("email_verified".to_owned(), verified)));
             expectations.read(&claims, now).map(|person| person.subject)
         };
-        assert_eq!(read(json!(true)).expect("verified"), "boss@example.com");
-        for verified in [json!(false), json!("true"), Value::Null] {
-            assert!(read(verified.clone()).is_err(), "{verified}");
+        assert_eq!(read(Some(json!(true))).expect("verified"), "boss@example.com");
+        for verified in [Some(json!(false)), Some(json!("true")), Some(Value::Null), None] {
+            assert!(read(verified.clone()).is_err(), "{verified:?}");
         }
     }
 }

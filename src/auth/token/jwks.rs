@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::discovery::{Document, Provider, Unavailable};
 use super::refusal::TokenRefusal;
@@ -25,6 +25,8 @@ const KEYS_MAX: usize = 64;
 const RETIRED_MAX: usize = 64;
 /// While no key is known at all, nobody can log in: then the provider is asked more often than its pause says.
 const PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(1);
+/// Where keys are known and only old, a provider that hangs makes nobody wait longer for newer ones.
+const PATIENCE_WITH_KEYS: Duration = Duration::from_secs(1);
 
 /// The keys of one issuer.
 pub struct Keys {
@@ -93,7 +95,7 @@ impl Keys {
     /// The discovery document, as old as the keys are.
     pub async fn document(self: &Arc<Self>) -> Result<Document, Unavailable> {
         if self.is_old() {
-            self.refresh().await;
+            self.renew().await;
         }
         match self.known.load_full() {
             Some(known) => Ok(known.document.clone()),
@@ -103,11 +105,7 @@ impl Keys {
 
     /// The key for a token that names `id` and `algorithm`.
     pub async fn find(self: &Arc<Self>, id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, TokenRefusal> {
-        let mut asked = false;
-        if self.is_old() {
-            self.refresh().await;
-            asked = true;
-        }
+        let mut asked = self.is_old() && self.renew().await;
         loop {
             let Some(known) = self.known.load_full() else {
                 let problem = self.problem().await.0;
@@ -149,6 +147,15 @@ impl Keys {
     async fn problem(&self) -> Unavailable {
         let turn = self.turn.lock().await;
         turn.problem.clone().unwrap_or_else(|| Unavailable("it has not been asked yet".to_owned()))
+    }
+
+    /// Asks for newer keys; false where that takes long and there are older ones. The request goes on then.
+    async fn renew(self: &Arc<Self>) -> bool {
+        if self.known.load().is_none() {
+            self.refresh().await;
+            return true;
+        }
+        timeout(PATIENCE_WITH_KEYS, self.refresh()).await.is_ok()
     }
 
     /// Asks the provider, or waits for whoever is asking already; not at all within the pause.
@@ -250,5 +257,37 @@ impl Key {
             _ => return false,
         };
         kind == self.kind && self.only.as_ref().is_none_or(|only| *only == format!("{algorithm:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The key of RFC 7517, appendix A.1, with more fields.
+    fn key(more: Value) -> Option<Key> {
+        let mut key = json!({ "kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                              "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM" });
+        key.as_object_mut()?.extend(more.as_object()?.clone());
+        Key::read(key)
+    }
+
+    #[test]
+    fn a_key_serves_signatures_of_its_own_kind_and_what_its_provider_says() {
+        for (more, algorithm, serves) in [
+            (json!({}), Algorithm::ES256, true),
+            (json!({}), Algorithm::ES384, false),
+            (json!({}), Algorithm::RS256, false),
+            (json!({}), Algorithm::HS256, false),
+            (json!({ "use": "sig", "alg": "ES256", "key_ops": ["verify"] }), Algorithm::ES256, true),
+            (json!({ "alg": "ES384" }), Algorithm::ES256, false),
+        ] {
+            assert_eq!(key(more.clone()).expect("a key").serves(algorithm), serves, "{more} {algorithm:?}");
+        }
+        for other in [json!({ "use": "enc" }), json!({ "key_ops": ["sign"] }), json!({ "crv": "P-521" })] {
+            assert!(key(other.clone()).is_none(), "{other}");
+        }
     }
 }
