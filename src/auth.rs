@@ -157,6 +157,15 @@ impl Identity {
         self.session_until
     }
 
+    /// After this moment nothing begins on this credential, whatever has begun; none if there is no such moment. A person
+    /// who was asked who they are is asked again: a connection that is kept open makes no login longer.
+    pub fn begins_until(&self) -> Option<Timestamp> {
+        match self.method {
+            Method::Device | Method::BoundKey => self.valid_until,
+            Method::Certificate | Method::Token => self.session_until,
+        }
+    }
+
     pub fn rights(&self) -> Rights {
         self.rights
     }

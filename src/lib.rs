@@ -25,6 +25,7 @@ pub mod authorize;
 pub mod cluster;
 
 pub mod audit;
+pub mod crowd;
 pub mod recording;
 
 pub mod outgoing;

@@ -67,8 +67,9 @@ impl Server {
             }
         };
         let provider = config.device.issuer.as_ref().and_then(|name| config.issuers.get(name));
-        let provider = provider.map(|provider| provider.url.clone());
-        let bindings = Arc::new(Bindings::new(known, store, config.device.binding_lifetime, provider));
+        let ends_sessions = provider.is_some_and(|provider| provider.end_session_at_expiry);
+        let (provider, lifetime) = (provider.map(|provider| provider.url.clone()), config.device.binding_lifetime);
+        let bindings = Arc::new(Bindings::new(known, store, lifetime, provider, ends_sessions));
         let standing = Standing::new(Arc::clone(&verifier), Arc::clone(&bindings));
         let (trail, stands, certifies) = (Arc::clone(&audit), standing.clone(), issuer.clone());
         let sessions = Arc::new(Sessions::new(cluster, gate, trail, stands, recorder, certifies, &config));

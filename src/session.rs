@@ -221,7 +221,6 @@ impl Sessions {
 
     /// Whether the caller's credential lets this begin, and it is small enough to be a question at all.
     fn permit(&self, caller: &Caller, action: &Action) -> Result<(), Failure> {
-        self.refuse_expired(caller)?;
         bounded(action)?;
         if !matches!(action, Action::Forward { .. }) {
             return Ok(());
@@ -283,9 +282,10 @@ impl Sessions {
         })
     }
 
-    /// Whether the caller's login still counts.
+    /// Whether the caller's login still counts for something new.
     fn count(&self, caller: &Caller) -> Result<(), Failure> {
-        self.standing.check(&caller.identity).map_err(Failure::from)
+        self.standing.check(&caller.identity)?;
+        self.refuse_expired(caller)
     }
 
     /// Returns when the caller's login counts no more.

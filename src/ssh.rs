@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use russh::Disconnect;
+use russh::server::RunningSession;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{Audit, Event};
+use crate::audit::{Audit, ConnectionId, Event};
 use crate::auth::binding::Bindings;
 use crate::auth::certificate::Verifier;
 use crate::auth::device::Devices;
@@ -37,7 +38,7 @@ pub use observed::Observer;
 use handler::Connection;
 use limits::Limits;
 use login::Greetings;
-use stream::Guarded;
+use stream::{Guarded, Login};
 
 /// How long a client may take over the last lines of a connection that is being ended.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -123,7 +124,7 @@ impl SshServer {
         }
     }
 
-    /// Speaks SSH until the connection ends; returns why it did.
+    /// Speaks SSH until the connection ends, and tells what is left to tell; returns why it did.
     async fn converse(self: &Arc<Self>, incoming: Incoming, place: limits::Place) -> &'static str {
         let Incoming { id, io, peer, identity, .. } = incoming;
         let gone = CancellationToken::new();
@@ -135,17 +136,35 @@ impl SshServer {
             Connection::new(Arc::clone(self), id.clone(), peer, gone.clone(), login.clone(), place, identity);
 
         let running = tokio::select! {
-            running = russh::server::run_stream(Arc::clone(&self.russh), stream, connection) => running,
-            () = self.ended.cancelled() => return "shutdown",
-            () = displaced.cancelled() => return "displaced",
+            running = russh::server::run_stream(Arc::clone(&self.russh), stream, connection) => Ok(running),
+            () = self.ended.cancelled() => Err("shutdown"),
+            () = displaced.cancelled() => Err("displaced"),
         };
-        let mut running = match running {
-            Ok(running) => running,
-            Err(error) => {
+        let reason = match running {
+            Ok(Ok(running)) => self.attend(running, &id, &login, &displaced, &gone, &cut).await,
+            Ok(Err(error)) => {
                 tracing::debug!(connection = %id, %peer, %error, "no SSH client");
-                return if login.is_over() { "login_deadline" } else { error.fault().unwrap_or("no_ssh") };
+                if login.is_over() { "login_deadline" } else { error.fault().unwrap_or("no_ssh") }
             }
+            Err(reason) => reason,
         };
+        // russh has dropped the connection's state by now, and what it had still to tell came here.
+        if let Ok(gatekeeper) = leftover.try_recv() {
+            gatekeeper.finish().await;
+        }
+        reason
+    }
+
+    /// Returns when a connection has ended, which it sees to where another has its place or nothing may go on.
+    async fn attend(
+        &self,
+        mut running: RunningSession<Connection>,
+        id: &ConnectionId,
+        login: &Login,
+        displaced: &CancellationToken,
+        gone: &CancellationToken,
+        cut: &CancellationToken,
+    ) -> &'static str {
         let handle = running.handle();
         let drained = async {
             self.draining.cancelled().await;
@@ -155,43 +174,37 @@ impl SshServer {
                 () = self.ended.cancelled() => {}
             }
         };
-        let result = tokio::select! {
-            result = &mut running => result,
+        tokio::select! {
+            result = &mut running => return match result {
+                Ok(()) => "client_left",
+                Err(_) if login.is_over() => "login_deadline",
+                Err(error) => {
+                    tracing::debug!(connection = %id, %error, "connection ended");
+                    error.reason()
+                }
+            },
             () = displaced.cancelled() => {
                 cut.cancel();
                 let _ = running.await;
                 return "displaced";
             }
-            () = drained => {
-                gone.cancel();
-                // A client whose session has just ended leaves by itself, and a disconnect before that would overtake the
-                // exit status: OpenSSH would then report its own 255.
-                if tokio::time::timeout(FAREWELL, &mut running).await.is_ok() {
-                    return "shutdown";
-                }
-                let farewell = async {
-                    // Fails only where the connection has ended already.
-                    let _ = handle.disconnect(Disconnect::ByApplication, "porthole is restarting".into(), "".into()).await;
-                    let _ = (&mut running).await;
-                };
-                if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-                    cut.cancel();
-                }
-                return "shutdown";
-            }
+            () = drained => gone.cancel(),
+        }
+        // A client whose session has just ended leaves by itself, and a disconnect before that would overtake the exit
+        // status: OpenSSH would then report its own 255.
+        if tokio::time::timeout(FAREWELL, &mut running).await.is_ok() {
+            return "shutdown";
+        }
+        let farewell = async {
+            // Fails only where the connection has ended already.
+            let _ = handle.disconnect(Disconnect::ByApplication, "porthole is restarting".into(), "".into()).await;
+            let _ = (&mut running).await;
         };
-        // russh has dropped the connection's state by now, and what it had still to tell came here.
-        if let Ok(gatekeeper) = leftover.try_recv() {
-            gatekeeper.finish().await;
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+            cut.cancel();
+            let _ = running.await;
         }
-        match result {
-            Ok(()) => "client_left",
-            Err(_) if login.is_over() => "login_deadline",
-            Err(error) => {
-                tracing::debug!(connection = %id, %peer, %error, "connection ended");
-                error.reason()
-            }
-        }
+        "shutdown"
     }
 
     /// Ends what is there: nothing new is taken, idle connections close, sessions get `deadline` to finish, and

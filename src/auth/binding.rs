@@ -28,6 +28,9 @@ pub use memory::Memory;
 /// The most bindings that are known at a time; the one that ends first makes room. A thousand people with ten keys each.
 const BINDINGS_MAX: usize = 10_000;
 
+/// The most keys that stand for one person: more are somebody's who takes the others' room.
+const KEYS_MAX: usize = 64;
+
 /// A key that stands for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
@@ -71,6 +74,8 @@ pub struct Bindings {
     lifetime: Duration,
     /// Whose people log in so; bindings of another's, that was configured once, let nobody in.
     issuer: Option<String>,
+    /// Whether the end of a binding is that of its sessions.
+    ends_sessions: bool,
 }
 
 impl Bindings {
@@ -79,8 +84,9 @@ impl Bindings {
         store: Box<dyn BindingStore>,
         lifetime: Duration,
         issuer: Option<String>,
+        ends_sessions: bool,
     ) -> Bindings {
-        Bindings { known, store, lifetime, issuer }
+        Bindings { known, store, lifetime, issuer, ends_sessions }
     }
 
     /// The person for whom a key stands that has just been proved.
@@ -97,11 +103,11 @@ impl Bindings {
             method: Method::BoundKey,
             credential: format!("key {fingerprint}, bound from {} until {}", binding.address, binding.until),
             valid_until: Some(binding.until),
-            session_until: None,
+            session_until: Some(binding.until).filter(|_| self.ends_sessions),
             rights: Rights::ALL,
             force_command: None,
+            origin: self.origin(&binding),
             basis: Basis::Binding(binding),
-            origin: self.origin(fingerprint),
         })
     }
 
@@ -119,6 +125,10 @@ impl Bindings {
             Some(known) => known.until,
             None => now.checked_add(self.lifetime).unwrap_or(Timestamp::MAX),
         };
+        if self.known.of(&identity.subject, fingerprint, now) >= KEYS_MAX {
+            let problem = format!("{KEYS_MAX} keys stand for {} already", identity.subject);
+            return Err((identity, BindingStoreError(problem)));
+        }
         let binding = Arc::new(Binding {
             fingerprint: fingerprint.to_owned(),
             subject: identity.subject.clone(),
@@ -141,9 +151,9 @@ impl Bindings {
         Ok(Identity {
             credential,
             valid_until: Some(until),
-            session_until: None,
+            session_until: Some(until).filter(|_| self.ends_sessions),
+            origin: self.origin(&binding),
             basis: Basis::Binding(binding),
-            origin: self.origin(fingerprint),
             ..identity
         })
     }
@@ -169,9 +179,12 @@ impl Bindings {
         }
     }
 
-    fn origin(&self, fingerprint: &str) -> Origin {
-        let login_key = Some(fingerprint.to_owned()).filter(|_| self.store.is_lasting());
-        Origin { login_key, ..Origin::default() }
+    fn origin(&self, binding: &Binding) -> Origin {
+        Origin {
+            login_key: Some(binding.fingerprint.clone()).filter(|_| self.store.is_lasting()),
+            session_until: Some(binding.until).filter(|_| self.ends_sessions),
+            ..Origin::default()
+        }
     }
 
     /// How long a new binding lasts.
@@ -234,6 +247,13 @@ impl Known {
         self.bindings.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint).cloned()
     }
 
+    /// How many keys but this one stand for a person.
+    fn of(&self, subject: &str, but: &str, now: Timestamp) -> usize {
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        let theirs = |known: &&Arc<Binding>| known.subject == subject && known.fingerprint != but && now < known.until;
+        bindings.values().filter(theirs).count()
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -248,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_binding_that_is_taken_back_ends_sessions_and_one_that_ended_does_not() {
         let known = Arc::<Known>::default();
-        let bindings = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600), None);
+        let bindings = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600), None, false);
         let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
         let later = now.checked_add(Duration::from_secs(3600)).expect("a date");
         let person = Identity::for_tests("mia", &["developers"]);
@@ -256,7 +276,7 @@ mod tests {
         assert_eq!(bindings.find(KEY, now).expect("bound").subject(), "mia");
         assert!(bindings.find(KEY, later).is_none(), "its hour is over");
         let elsewhere = Some("https://login.example.com".to_owned());
-        let others = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600), elsewhere);
+        let others = Bindings::new(Arc::clone(&known), Box::new(Memory), Duration::from_secs(3600), elsewhere, false);
         assert!(others.find(KEY, now).is_none(), "its issuer is another than the one of today");
         assert!(bindings.still_holds(&bound, now));
         let binding = known.find(KEY).expect("bound");
@@ -285,7 +305,7 @@ mod tests {
     async fn what_is_taken_back_while_it_is_kept_does_not_come_back() {
         let known = Arc::<Known>::default();
         let store = Box::new(TakenBack(Arc::clone(&known)));
-        let bindings = Bindings::new(known, store, Duration::from_secs(3600), None);
+        let bindings = Bindings::new(known, store, Duration::from_secs(3600), None, false);
         let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
         let bound = bindings.bind(KEY, Identity::for_tests("mia", &[]), address, now).await.expect("it is kept");
         assert!(bindings.find(KEY, now).is_none() && !bindings.still_holds(&bound, now));
@@ -293,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_connections_that_waited_at_once_are_one_login_and_another_person_is_another() {
-        let bindings = Bindings::new(Arc::default(), Box::new(Memory), Duration::from_secs(3600), None);
+        let bindings = Bindings::new(Arc::default(), Box::new(Memory), Duration::from_secs(3600), None, false);
         let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
         let soon = now.checked_add(Duration::from_secs(60)).expect("a date");
         let bind = async |subject, now| {
@@ -303,5 +323,18 @@ mod tests {
         let first = bind("mia", now).await;
         assert_eq!(bind("mia", soon).await, first);
         assert_ne!(bind("noa", soon).await, first);
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_the_room_of_others_keys() {
+        let bindings = Bindings::new(Arc::default(), Box::new(Memory), Duration::from_secs(3600), None, false);
+        let (now, address) = (Timestamp::now(), IpAddr::from([192, 0, 2, 1]));
+        let bind = async |key: &str, subject| {
+            bindings.bind(key, Identity::for_tests(subject, &[]), address, now).await.is_ok()
+        };
+        for number in 0..KEYS_MAX {
+            assert!(bind(&number.to_string(), "mia").await);
+        }
+        assert!(!bind("another", "mia").await && bind("0", "mia").await && bind("another", "noa").await);
     }
 }

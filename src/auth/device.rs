@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use oauth2::{ClientSecret, Scope};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::token::Tokens;
@@ -44,6 +45,7 @@ pub struct Devices {
     client_secret: Option<ClientSecret>,
     scopes: Vec<Scope>,
     deadline: Duration,
+    lifetime: Duration,
     qr_code: bool,
     places: Arc<Places>,
 }
@@ -90,21 +92,24 @@ impl Devices {
             client_secret: client_secret.transpose()?,
             scopes: device.scopes.iter().cloned().map(Scope::new).collect(),
             deadline: device.deadline,
+            lifetime: device.binding_lifetime,
             qr_code: device.qr_code,
             places: Arc::new(Places::new(device.max_pending, device.max_pending_per_address, device.deadline)),
         }))
     }
 
-    /// Asks the provider for a code, if there is a place, and waits for the person from then on.
-    pub async fn begin(&self, peer: IpAddr) -> Result<Waiting, DeviceRefusal> {
-        let mut place = self.places.take(peer, Instant::now())?;
+    /// Asks the provider for a code, if there is a place, and waits for the person from then on. The connection is to end
+    /// when `displaced` is cancelled, since another has the place then.
+    pub async fn begin(&self, peer: IpAddr, displaced: CancellationToken) -> Result<Waiting, DeviceRefusal> {
+        let mut place = self.places.take(peer, displaced, Instant::now())?;
         let (provider, document) = self.tokens.provider(&self.issuer).await?;
         let exchange = Exchange::new(&self.client_id, self.client_secret.clone(), &provider, &document)?;
         let answer = exchange.begin(self.scopes.clone()).await?;
         place.has_code(Instant::now());
         let invitation = Invitation::read(&answer)?;
         let weather = Arc::<Weather>::default();
-        let (tokens, issuer, deadline) = (Arc::clone(&self.tokens), self.issuer.clone(), self.deadline);
+        let (tokens, issuer) = (Arc::clone(&self.tokens), self.issuer.clone());
+        let (deadline, lifetime) = (self.deadline, self.lifetime);
         let told = Arc::clone(&weather);
         let polling = tokio::spawn(async move {
             let limit = deadline.min(answer.expires_in());
@@ -117,7 +122,7 @@ impl Devices {
             if identity.issuer() != Some(issuer.as_str()) {
                 return Err(DeviceRefusal::OtherIssuer);
             }
-            Ok(identity.approved())
+            Ok(identity.approved(lifetime, Timestamp::now()))
         });
         Ok(Waiting { invitation, polling: AbortOnDropHandle::new(polling), weather, place })
     }
@@ -153,15 +158,18 @@ impl Waiting {
 }
 
 impl Identity {
-    /// By a device login, which has no end of its own: the token that came of it was only its proof.
-    fn approved(self) -> Identity {
+    /// By a device login, of which the token was only the proof: it lasts as long as a key that it binds, or, where it
+    /// binds none by configuration, as its connection. Where the token's end would be that of its sessions, this end is.
+    fn approved(self, lifetime: Duration, now: Timestamp) -> Identity {
         let issuer = self.issuer().unwrap_or_default();
+        let until = now.checked_add(lifetime).ok().filter(|_| !lifetime.is_zero());
+        let session_until = until.filter(|_| self.session_until.is_some());
         Identity {
-            credential: format!("device login at {issuer}, {}", Timestamp::now()),
+            credential: format!("device login at {issuer}, {now}"),
             method: Method::Device,
-            valid_until: None,
-            session_until: None,
-            origin: Origin::default(),
+            valid_until: until,
+            session_until,
+            origin: Origin { session_until, ..Origin::default() },
             ..self
         }
     }

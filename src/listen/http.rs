@@ -19,9 +19,7 @@ use http::{Request, StatusCode, Uri};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -34,26 +32,27 @@ use crate::config;
 mod brought;
 mod client_address;
 mod refusal;
+mod rooms;
 mod tls;
 
 pub use brought::{Brought, Entrance, EntranceError};
 pub use refusal::Refusal;
 pub use tls::TlsSetupError;
 
+use rooms::{Rooms, Seat};
 use tls::Tls;
 
 /// A bound listener with its routes.
 pub struct Http {
     listener: TcpListener,
     serving: Arc<Serving>,
-    trusted: Vec<IpNet>,
-    max_connections: usize,
 }
 
 /// What every connection needs.
 struct Serving {
     routes: Router,
     tls: Option<Tls>,
+    rooms: Rooms,
     deadline: Duration,
     max_header_bytes: usize,
 }
@@ -82,9 +81,9 @@ impl Http {
         let listener =
             TcpListener::bind(address).await.map_err(|source| HttpSetupError::Address { address, source })?;
         let (deadline, max_header_bytes) = (settings.request_deadline, settings.max_request_header);
-        let serving = Serving { routes, tls, deadline, max_header_bytes };
-        let (trusted, max_connections) = (settings.trusted_networks.clone(), settings.max_connections);
-        Ok(Http { listener, serving: Arc::new(serving), trusted, max_connections })
+        let rooms = Rooms::new(settings.trusted_networks.clone(), settings.max_connections);
+        let serving = Serving { routes, tls, rooms, deadline, max_header_bytes };
+        Ok(Http { listener, serving: Arc::new(serving) })
     }
 
     /// The address with its true port, where 0 was asked for.
@@ -94,25 +93,29 @@ impl Http {
 
     /// Answers requests until `stop`, and then those that have begun.
     pub async fn run(self, stop: CancellationToken) {
-        let [gateways, strangers] = [(); 2].map(|()| Arc::new(Semaphore::new(self.max_connections)));
         let connections = TaskTracker::new();
         loop {
             let (io, address) = tokio::select! {
                 accepted = accept(&self.listener) => accepted,
                 () = stop.cancelled() => break,
             };
-            let trusted = self.trusted.iter().any(|network| network.contains(&address.ip()));
-            let room = if trusted { &gateways } else { &strangers };
-            let Ok(seat) = Arc::clone(room).try_acquire_owned() else {
-                tracing::warn!(peer = %address, trusted, "too many HTTP connections: one is closed before its first byte");
+            let displaced = CancellationToken::new();
+            let Some(seat) = self.serving.rooms.seat(address.ip(), displaced.clone()) else {
+                tracing::warn!(peer = %address, "too many HTTP connections: one is closed before its first byte");
                 continue;
             };
             let (serving, stop) = (Arc::clone(&self.serving), stop.clone());
             connections.spawn(async move {
-                if timeout(serving.deadline, serving.serve(io, address, stop)).await.is_err() {
-                    tracing::debug!(peer = %address, "an HTTP request was not there, or not answered, in time");
+                tokio::select! {
+                    served = timeout(serving.deadline, serving.serve(io, address, seat, stop)) => {
+                        if served.is_err() {
+                            tracing::debug!(peer = %address, "an HTTP request was not there, or not answered, in time");
+                        }
+                    }
+                    () = displaced.cancelled() => {
+                        tracing::debug!(peer = %address, "an HTTP connection without a request made room for another");
+                    }
                 }
-                drop(seat);
             });
         }
         drop(self.listener);
@@ -122,18 +125,25 @@ impl Http {
 }
 
 impl Serving {
-    async fn serve(&self, io: TcpStream, address: SocketAddr, stop: CancellationToken) {
+    /// Serves one connection, which holds its seat until it is answered.
+    async fn serve(&self, io: TcpStream, address: SocketAddr, seat: Seat, stop: CancellationToken) {
         let Some(tls) = &self.tls else {
             return self.answer(io, Origin { address, certified: false }, stop).await;
         };
-        match TlsAcceptor::from(tls.current()).accept(io).await {
-            Ok(io) => {
-                // There only if the client's CA has signed it: rustls refuses others.
-                let certified = io.get_ref().1.peer_certificates().is_some();
-                self.answer(io, Origin { address, certified }, stop).await;
-            }
-            Err(error) => tracing::debug!(peer = %address, %error, "no TLS client"),
-        }
+        let io = match TlsAcceptor::from(tls.current()).accept(io).await {
+            Ok(io) => io,
+            Err(error) => return tracing::debug!(peer = %address, %error, "no TLS client"),
+        };
+        // There only if the client's CA has signed it: rustls refuses others.
+        let certified = io.get_ref().1.peer_certificates().is_some();
+        let _seat = match seat {
+            Seat::Stranger { .. } if certified => match self.rooms.gateway() {
+                Some(seat) => seat,
+                None => return tracing::warn!(peer = %address, "too many HTTP connections: one is closed unanswered"),
+            },
+            seat => seat,
+        };
+        self.answer(io, Origin { address, certified }, stop).await;
     }
 
     async fn answer(&self, io: impl Stream + 'static, origin: Origin, stop: CancellationToken) {

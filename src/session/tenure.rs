@@ -42,9 +42,10 @@ impl Sessions {
         expired(caller)
     }
 
-    /// Nothing begins on a credential whose end is that of its sessions.
+    /// Nothing begins on a credential that is over for it, though its connection stands.
     pub(super) fn refuse_expired(&self, caller: &Caller) -> Result<(), Failure> {
-        if self.expiry(caller).is_some_and(|left| left.is_zero()) { Err(expired(caller)) } else { Ok(()) }
+        let over = caller.identity.begins_until().is_some_and(|until| until <= Timestamp::now());
+        if over { Err(expired(caller)) } else { Ok(()) }
     }
 
     /// What is left of the credential, where its end is that of its sessions.

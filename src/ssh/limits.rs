@@ -1,25 +1,25 @@
 //! How many: connections in all, connections that have not logged in, connections and channels of one person.
 //!
 //! A place is a value: holding it counts, dropping it gives it back. A person who has no place left is refused; a stranger
-//! is not, since strangers could then keep everybody out by being silent: the newest takes the place of the oldest of the
-//! network that has most of them.
+//! is not, since strangers could then keep everybody out by being silent (`crowd`). Those who wait for their person in a
+//! device login are a crowd of their own, so that silent ones displace none of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
+use crate::crowd::{self, Crowd};
 
 /// The counters of the whole server.
 #[derive(Debug)]
 pub struct Limits {
     connections: Arc<Semaphore>,
-    /// Connections that have not logged in, the oldest first; never more than `max_strangers`.
-    strangers: Mutex<Vec<Stranger>>,
-    max_strangers: usize,
+    /// Connections that have not logged in.
+    strangers: Arc<Crowd>,
     people: Mutex<HashMap<String, Counts>>,
     connections_per_person: usize,
     channels_per_person: usize,
@@ -31,18 +31,15 @@ struct Counts {
     channels: usize,
 }
 
-#[derive(Debug)]
-struct Stranger {
-    network: IpAddr,
-    displaced: CancellationToken,
-}
-
-/// A connection's place; `logged_in` gives back what only strangers need.
+/// A connection's place, and its place among strangers while it is one.
 #[derive(Debug)]
 pub struct Place {
     _connection: OwnedSemaphorePermit,
-    limits: Arc<Limits>,
+    strangers: Arc<Crowd>,
+    peer: IpAddr,
     displaced: CancellationToken,
+    stranger: Option<crowd::Place>,
+    logged_in: bool,
 }
 
 /// One connection of a person.
@@ -63,8 +60,7 @@ impl Limits {
     pub fn new(settings: &config::Ssh) -> Limits {
         Limits {
             connections: Arc::new(Semaphore::new(settings.max_connections)),
-            strangers: Mutex::default(),
-            max_strangers: settings.max_unauthenticated,
+            strangers: Crowd::new(settings.max_unauthenticated),
             people: Mutex::default(),
             connections_per_person: settings.max_connections_per_person,
             channels_per_person: settings.max_channels_per_person,
@@ -75,18 +71,9 @@ impl Limits {
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Place, &'static str> {
         let connection = Arc::clone(&self.connections).try_acquire_owned().map_err(|_| "too_many_connections")?;
         let displaced = CancellationToken::new();
-        let mut strangers = self.strangers();
-        if strangers.len() >= self.max_strangers {
-            let oldest = oldest_of_most(&strangers);
-            strangers.remove(oldest).displaced.cancel();
-        }
-        strangers.push(Stranger { network: network(peer), displaced: displaced.clone() });
-        drop(strangers);
-        Ok(Place { _connection: connection, limits: Arc::clone(self), displaced })
-    }
-
-    fn strangers(&self) -> MutexGuard<'_, Vec<Stranger>> {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+        let stranger = Some(self.strangers.enter(peer, displaced.clone()));
+        let strangers = Arc::clone(&self.strangers);
+        Ok(Place { _connection: connection, strangers, peer, displaced, stranger, logged_in: false })
     }
 
     /// A place for one more connection of this person; none if there are too many.
@@ -120,40 +107,28 @@ impl Limits {
     }
 }
 
-/// Where the oldest stranger of the network stands that has most; of networks with as many, the one that came first.
-fn oldest_of_most(strangers: &[Stranger]) -> usize {
-    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-    for stranger in strangers {
-        *counts.entry(stranger.network).or_default() += 1;
-    }
-    let most = counts.values().copied().max().unwrap_or_default();
-    strangers.iter().position(|stranger| counts.get(&stranger.network) == Some(&most)).unwrap_or_default()
-}
-
-/// Whom an address stands for: of IPv6 one customer has a whole /64.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
-        address => address,
-    }
-}
-
 impl Place {
     /// Somebody has logged in here: nobody takes this place any more.
-    pub fn logged_in(&self) {
-        // A token is equal to no other by its address; clones of one share it.
-        self.limits.strangers().retain(|stranger| stranger.displaced != self.displaced);
+    pub fn logged_in(&mut self) {
+        self.logged_in = true;
+        self.stranger = None;
     }
 
-    /// Cancelled when another stranger has this place.
+    /// It waits for its person, and counts among those who do.
+    pub fn waits(&mut self) {
+        self.stranger = None;
+    }
+
+    /// It is a stranger's again, if nobody has logged in meanwhile.
+    pub fn waits_no_more(&mut self) {
+        if !self.logged_in && self.stranger.is_none() {
+            self.stranger = Some(self.strangers.enter(self.peer, self.displaced.clone()));
+        }
+    }
+
+    /// Cancelled when another has this place.
     pub fn displaced(&self) -> CancellationToken {
         self.displaced.clone()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.logged_in();
     }
 }
 
@@ -183,13 +158,13 @@ mod tests {
         };
         let limits = Arc::new(Limits::new(&settings));
         let peer = IpAddr::from([127, 0, 0, 1]);
-        let first = limits.admit(peer).expect("the first");
+        let mut first = limits.admit(peer).expect("the first");
         first.logged_in();
         let second = limits.admit(peer).expect("the second");
         assert_eq!(limits.admit(peer).err(), Some("too_many_connections"));
         assert!(!first.displaced().is_cancelled() && !second.displaced().is_cancelled());
         drop((first, second));
-        assert!(limits.strangers().is_empty() && limits.admit(peer).is_ok());
+        assert!(limits.admit(peer).is_ok());
 
         let alice = limits.person("alice").expect("alice once");
         assert!(limits.person("alice").is_none() && limits.person("bob").is_some());
@@ -199,17 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_displaces_the_oldest_of_the_network_that_has_most() {
-        let settings = config::Ssh { max_unauthenticated: 3, ..Default::default() };
-        let limits = Arc::new(Limits::new(&settings));
-        let admit = |peer: &str| limits.admit(peer.parse().expect("an address")).expect("a place");
-        let quiet = admit("192.0.2.1");
-        let crowd = [admit("2001:db8::1"), admit("2001:db8::ffff")];
-        let newcomer = admit("198.51.100.7");
+    fn whoever_waits_for_their_person_is_displaced_by_no_stranger() {
+        let limits = Arc::new(Limits::new(&config::Ssh { max_unauthenticated: 1, ..Default::default() }));
+        let peer = IpAddr::from([127, 0, 0, 1]);
         let displaced = |place: &Place| place.displaced().is_cancelled();
-        assert!(displaced(&crowd[0]) && !displaced(&crowd[1]) && !displaced(&quiet) && !displaced(&newcomer));
-        let another = admit("203.0.113.9");
-        assert!(displaced(&quiet) && !displaced(&another), "with one each, the oldest goes");
-        assert_eq!(limits.strangers().len(), 3);
+        let mut waiting = limits.admit(peer).expect("a place");
+        waiting.waits();
+        let silent = limits.admit(peer).expect("another");
+        assert!(!displaced(&waiting) && !displaced(&silent));
+        waiting.waits_no_more();
+        assert!(displaced(&silent) && !displaced(&waiting), "it is the newest stranger");
+        let _newcomer = limits.admit(peer).expect("a third");
+        assert!(displaced(&waiting));
     }
 }

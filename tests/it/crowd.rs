@@ -132,30 +132,39 @@ fn a_crowd_that_waits_is_within_its_limits_and_keeps_nobody_out() {
         assert!(refused.iter().all(|said| said.starts_with("porthole: too many logins wait at your address")));
         let (mut last, _) = runtime.block_on(come(house.port, [Ipv4Addr::new(127, 2, 0, turn)].into_iter()));
         assert_eq!(last.len(), 1, "there was one place left");
-        // And now as many again as a quarter of them, from everywhere.
-        let (more, refused) = runtime.block_on(come(house.port, addresses(20, strangers / 4)));
-        assert_eq!((more.len(), refused.len()), (0, strangers / 4));
-        assert!(refused.iter().all(|said| said.starts_with("porthole: too many people are logging in just now")));
+        // And now as many again as a quarter of them, each from elsewhere: they find a place, and those who share an
+        // address with many lose theirs.
+        let elsewhere = (1..=strangers / 4).map(|n| {
+            let [high, low] = u16::try_from(n).expect("not so many").to_be_bytes();
+            Ipv4Addr::new(127, 20 + turn, high, low)
+        });
+        let (mut more, refused) = runtime.block_on(come(house.port, elsewhere));
+        assert_eq!((more.len(), refused.len()), (strangers / 4, 0));
+        for _ in 0..strangers / 4 {
+            let displaced = runtime.block_on(waiting.join_next()).expect("somebody").expect("no panic");
+            assert!(!displaced, "somebody was let in");
+        }
 
         memory.push(house.memory_kib());
         let meanwhile = (0..5).map(|_| log_in_by_certificate(&house)).max().expect("some");
         println!(
-            "turn {turn}: {strangers} wait, {} were refused, {:?} since the first; a certificate's login took {meanwhile:?} \
+            "turn {turn}: {strangers} wait, {} were refused or displaced, {:?} since the first; a certificate's login took {meanwhile:?} \
              at most, {alone:?} when nobody waits; memory so far {memory:?} KiB",
             strangers / 4 + PER_ADDRESS,
             began.elapsed()
         );
         assert!(meanwhile < Duration::from_secs(1), "a person with a certificate waited for {meanwhile:?}");
         // None of them is let in, or leaves by itself.
-        assert!(waiting.try_join_next().is_none() && last.try_join_next().is_none(), "one of them did not wait");
-        runtime.block_on(async { tokio::join!(waiting.shutdown(), last.shutdown()) });
+        let left = [&mut waiting, &mut more, &mut last].into_iter().any(|who| who.try_join_next().is_some());
+        assert!(!left && waiting.len() + more.len() + last.len() == strangers, "one of them did not wait");
+        runtime.block_on(async { tokio::join!(waiting.shutdown(), more.shutdown(), last.shutdown()) });
         let (turn, left) = (usize::from(turn), "device_client_left");
         let gone = await_change(house.folder(), || (count(&house, left) == strangers * turn).then_some(()));
         assert!(gone.is_some(), "{} of {} have left", count(&house, left), strangers * turn);
-        assert_eq!(count(&house, "device_started"), strangers * turn);
+        assert_eq!(count(&house, "device_started"), (strangers + strangers / 4) * turn);
         assert_eq!(count(&house, "device_too_many_here"), PER_ADDRESS * turn);
-        assert_eq!(count(&house, "device_too_many"), strangers / 4 * turn);
-        assert_eq!(provider.asked(DEVICE), strangers * turn, "no more codes are asked for than may wait");
+        assert_eq!(count(&house, "device_displaced"), strangers / 4 * turn);
+        assert_eq!(provider.asked(DEVICE), (strangers + strangers / 4) * turn, "a code for each that had a place");
     }
     memory.push(house.memory_kib());
     println!("memory: {memory:?} KiB");

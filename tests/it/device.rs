@@ -1,6 +1,7 @@
 //! The device login, with a provider that misbehaves: what the person reads, what the audit trail says, and who gets in.
 
 use std::fs;
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
@@ -26,6 +27,14 @@ pub fn ssh(house: &House, place: &str, command: &str) -> Command {
     for option in ["CertificateFile=none", "LogLevel=INFO", "BatchMode=no"] {
         client.arg("-o").arg(option);
     }
+    client.arg(format!("{place}@porthole")).arg(command);
+    client
+}
+
+/// `ssh` as a person has it who has no key at all.
+pub fn keyless(house: &House, place: &str, command: &str) -> Command {
+    let mut client = house.client("ssh");
+    client.args(["-o", "PubkeyAuthentication=no", "-o", "LogLevel=INFO", "-o", "BatchMode=no"]);
     client.arg(format!("{place}@porthole")).arg(command);
     client
 }
@@ -186,11 +195,12 @@ fn polling_ends_when_the_client_leaves_and_what_it_left_counts_for_a_while() {
 #[test]
 fn a_login_that_is_refused_for_too_many_tells_the_trail_which_key_it_bound() {
     let provider = Provider::start();
-    let house = house(&provider, "binding-lifetime = \"0s\"\n[ssh]\nmax-connections-per-person = 1\n");
+    let house = house(&provider, "[ssh]\nmax-connections-per-person = 1\n");
     bare(&house);
     let token = provider.token(|_, _| {});
     provider.approve(&token);
-    let mut first = begin(&house, "demo.web", "echo up; sleep 600");
+    let mut first = keyless(&house, "demo.web", "echo up; sleep 600");
+    let mut first = first.stdout(Stdio::piped()).spawn().expect("ssh is installed");
     read_until(first.stdout.as_mut().expect("piped"), "up\n");
     assert_eq!(log_in(&house, &provider, &token).status.code(), Some(255));
     let refused = house.await_audit("refusal", |event| event["code"] == "too_many_connections");
@@ -244,6 +254,27 @@ fn whoever_has_a_certificate_gets_in_while_strangers_wait() {
     let began = std::time::Instant::now();
     assert!(Raw::connect(house.port).log_in(&house, "demo.web"));
     assert!(began.elapsed().as_secs_f64() < 1.0, "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn whoever_waits_for_their_person_loses_their_place_to_no_silent_stranger() {
+    let provider = Provider::start();
+    let house = house(&provider, "[ssh]\nmax-unauthenticated = 3\n");
+    bare(&house);
+    let client = begin(&house, "demo.web", "echo in");
+    house.await_audit("pending login", begun);
+    let silent: Vec<_> = (0..6).map(|_| banner(&house)).collect();
+    provider.approve(&provider.token(|_, _| {}));
+    let output = client.wait_with_output().expect("a child of ours");
+    assert_eq!(text(&output.stdout), "in\n", "{}", text(&output.stderr));
+    drop(silent);
+}
+
+/// A stranger who says nothing, once the server has greeted them.
+fn banner(house: &House) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", house.port)).expect("a server");
+    read_until(&mut stream, "SSH-2.0-");
+    stream
 }
 
 #[test]

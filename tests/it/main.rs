@@ -22,6 +22,7 @@ mod issuer;
 mod keyboard;
 mod lifecycle;
 mod login;
+mod login_end;
 mod menu;
 mod newcomer;
 mod obligations;

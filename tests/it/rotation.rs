@@ -96,8 +96,7 @@ fn under_load_a_rotation_refuses_nobody_once_it_is_known_and_the_provider_is_ask
             let Some(refused) = &login.refused else { continue };
             // It came before somebody was in by this key, or the key was withdrawn while it was on its way.
             let too_early = login.began <= known && refused.contains("\"token_unknown_key\"");
-            let too_late =
-                withdrawn.is_some_and(|at| login.ended >= *at) && refused.contains("\"token_retired_key\"");
+            let too_late = withdrawn.is_some_and(|at| login.ended >= *at) && refused.contains("\"token_retired_key\"");
             assert!(too_early || too_late, "by {id}, {:?} after it was known: {refused}", login.began - known);
         }
     }

@@ -1,69 +1,73 @@
 //! How many device logins may wait for their people, in all and for each address, and how many an address may leave.
 //!
-//! A place is a value: holding it counts, dropping it gives it back. A code whose client leaves lives on at the provider,
+//! Where all places are taken, a login from an address with few takes that of one with many (`crowd`). A code whose client leaves lives on at the provider,
 //! which asks Porthole for patience, and so everybody, where there are many: so what was begun and left counts for its
-//! address too, for as long as its person might have taken. IPv6 addresses count by their /64, which one machine has to
-//! itself.
+//! address too, for as long as its person might have taken.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::DeviceRefusal;
+use crate::crowd::{self, Crowd, Full, network};
 
 /// The most logins that are remembered as left; the earliest is forgotten for a new one.
 const LEFT_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Places {
-    counts: Mutex<Counts>,
+    waiting: Arc<Crowd>,
+    /// Those that were left, with when they cease to count.
+    left: Mutex<VecDeque<(Instant, IpAddr)>>,
     max: usize,
     max_per_address: usize,
     /// How long one that was left counts, from its beginning.
     memory: Duration,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    waiting: HashMap<IpAddr, usize>,
-    /// Those that were left, with when they cease to count; the earliest first, but for how long each waited.
-    left: VecDeque<(Instant, IpAddr)>,
-}
-
 /// One login that waits.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    address: IpAddr,
+    network: IpAddr,
     /// When its code counts no more, while there is one that nobody has decided on.
     code_until: Option<Instant>,
+    _waiting: crowd::Place,
 }
 
 impl Places {
     pub(super) fn new(max: usize, max_per_address: usize, memory: Duration) -> Places {
-        Places { counts: Mutex::default(), max, max_per_address, memory }
+        Places { waiting: Crowd::new(max), left: Mutex::default(), max, max_per_address, memory }
     }
 
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Place, DeviceRefusal> {
-        let address = counted(address);
-        let mut counts = self.counts();
-        if counts.waiting.values().sum::<usize>() >= self.max {
-            return Err(DeviceRefusal::TooMany { max: self.max });
-        }
-        if counts.waiting.get(&address).is_some_and(|here| *here >= self.max_per_address) {
-            return Err(DeviceRefusal::TooManyHere { max: self.max_per_address });
-        }
-        counts.left.retain(|(until, _)| now < *until);
-        if counts.left.iter().filter(|(_, left)| *left == address).count() >= self.max_per_address {
+    /// A place for a login from `address`, whose connection ends when `displaced` is cancelled: one of an address with
+    /// fewer has it then.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        displaced: CancellationToken,
+        now: Instant,
+    ) -> Result<Place, DeviceRefusal> {
+        let network = network(address);
+        let mut left = self.left();
+        left.retain(|(until, _)| now < *until);
+        if left.iter().filter(|(_, left)| *left == network).count() >= self.max_per_address {
             return Err(DeviceRefusal::TooManyLeft { max: self.max_per_address });
         }
-        *counts.waiting.entry(address).or_default() += 1;
-        Ok(Place { places: Arc::clone(self), address, code_until: None })
+        drop(left);
+        let waiting =
+            self.waiting.enter_fairly(address, self.max_per_address, displaced).map_err(|full| match full {
+                Full::Here => DeviceRefusal::TooManyHere { max: self.max_per_address },
+                Full::Everywhere => DeviceRefusal::TooMany { max: self.max },
+            })?;
+        Ok(Place { places: Arc::clone(self), network, code_until: None, _waiting: waiting })
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn left(&self) -> MutexGuard<'_, VecDeque<(Instant, IpAddr)>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,26 +85,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.places.counts();
-        if let Some(here) = counts.waiting.get_mut(&self.address) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                counts.waiting.remove(&self.address);
-            }
+        let Some(until) = self.code_until else { return };
+        let mut left = self.places.left();
+        if left.len() >= LEFT_MAX {
+            left.pop_front();
         }
-        if let Some(until) = self.code_until {
-            if counts.left.len() >= LEFT_MAX {
-                counts.left.pop_front();
-            }
-            counts.left.push_back((until, self.address));
-        }
-    }
-}
-
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
-        address => address,
+        left.push_back((until, self.network));
     }
 }
 
@@ -115,34 +105,19 @@ mod tests {
     }
 
     #[test]
-    fn places_are_counted_by_address_and_given_back() {
-        let places = Arc::new(Places::new(3, 2, MEMORY));
-        let now = Instant::now();
-        let take = |text| places.take(address(text), now);
-        let first = take("2001:db8::1").expect("a place");
-        let _second = take("2001:db8::2").expect("another");
-        let third = take("2001:db8::3");
-        assert_eq!(third.err(), Some(DeviceRefusal::TooManyHere { max: 2 }), "one machine has a whole /64");
-        let _other = take("192.0.2.1").expect("another address");
-        let beyond = take("::ffff:192.0.2.1");
-        assert_eq!(beyond.err(), Some(DeviceRefusal::TooMany { max: 3 }));
-        drop(first);
-        take("2001:db8::3").expect("a place came free");
-    }
-
-    #[test]
     fn what_was_begun_and_left_counts_for_its_address_until_its_time_is_over() {
         let places = Arc::new(Places::new(10, 2, MEMORY));
         let start = Instant::now();
         let (half, end) = (start + MEMORY / 2, start + MEMORY);
         let begin = |text: &str, now| {
-            let mut place = places.take(address(text), now)?;
+            let mut place = places.take(address(text), CancellationToken::new(), now)?;
             place.has_code(now);
             Ok(place)
         };
         for _ in 0..3 {
             begin("192.0.2.1", start).expect("a place").decided();
-            places.take(address("192.0.2.1"), start).expect("a place, and no code to leave");
+            let place = places.take(address("192.0.2.1"), CancellationToken::new(), start);
+            place.expect("a place, and no code to leave");
         }
         drop(begin("192.0.2.1", start));
         drop(begin("192.0.2.1", half));
@@ -154,6 +129,6 @@ mod tests {
         for [high, low] in (0..LEFT_MAX as u16 + 10).map(u16::to_be_bytes) {
             drop(begin(&format!("10.0.{high}.{low}"), end));
         }
-        assert_eq!(places.counts().left.len(), LEFT_MAX, "it is bounded");
+        assert_eq!(places.left().len(), LEFT_MAX, "it is bounded");
     }
 }

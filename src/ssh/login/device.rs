@@ -48,6 +48,14 @@ impl Gatekeeper {
 
     /// A request for this method, or (with a response) the client's answer to the last round.
     pub async fn keyboard_interactive(&mut self, user: &str, response: Option<Response<'_>>) -> Result<Welcome, Auth> {
+        let answer = self.interact(user, response).await;
+        if !matches!(self.device, Stage::Asked { .. }) {
+            self.place.waits_no_more();
+        }
+        answer
+    }
+
+    async fn interact(&mut self, user: &str, response: Option<Response<'_>>) -> Result<Welcome, Auth> {
         self.user = user.to_owned();
         self.settle().await;
         // No question is ever asked, so every answer is one too many, however many there are.
@@ -73,9 +81,10 @@ impl Gatekeeper {
             Stage::Told | Stage::Over => return no_more(),
         }
         let deadline = devices.deadline();
-        match devices.begin(self.peer.ip()).await {
+        match devices.begin(self.peer.ip(), self.place.displaced()).await {
             Ok(waiting) => {
                 self.login.extend(deadline);
+                self.place.waits();
                 self.tell_pending("device_started").await;
                 let texts = self.texts(user, waiting.invitation());
                 self.device = Stage::Asked { texts, waiting: Box::new(waiting), user: user.to_owned() };
@@ -117,8 +126,10 @@ impl Gatekeeper {
     }
 
     async fn approved(&mut self, user: &str, identity: Identity) -> Result<Welcome, Auth> {
+        // Without a lifetime no key stands for anybody.
+        let binds = identity.valid_until().is_some();
         let identity = match &self.proved {
-            Some(fingerprint) => {
+            Some(fingerprint) if binds => {
                 let (bindings, now) = (&self.server.credentials.bindings, Timestamp::now());
                 match bindings.bind(fingerprint, identity, self.peer.ip(), now).await {
                     Ok(identity) => identity,
@@ -129,7 +140,7 @@ impl Gatekeeper {
                     }
                 }
             }
-            None => identity,
+            _ => identity,
         };
         self.welcome(user, identity).await
     }
@@ -173,7 +184,9 @@ impl Gatekeeper {
         match std::mem::replace(&mut self.device, Stage::Over) {
             Stage::Asked { .. } => {
                 self.tried = true;
-                self.record(METHOD, "device_client_left", String::new()).await;
+                let displaced = self.place.displaced().is_cancelled();
+                let code = if displaced { "device_displaced" } else { "device_client_left" };
+                self.record(METHOD, code, String::new()).await;
             }
             Stage::Untried if self.server.credentials.devices.is_some() => {
                 self.server.greetings.stranded(self.peer.ip());

@@ -159,17 +159,19 @@ fn a_request_that_does_not_come_is_not_waited_for() {
 #[test]
 fn strangers_take_no_gateways_place() {
     let issuer = Issuer::start();
-    let house = house(&issuer, "trusted-networks = [\"127.0.0.2/32\"]\nmax-connections = 1\n");
+    let house =
+        house(&issuer, "trusted-networks = [\"127.0.0.2/32\"]\nmax-connections = 1\nrequest-deadline = \"50s\"\n");
     let port = house.gateway_port();
-    let silent = TcpStream::connect(("127.0.0.1", port)).expect("a server");
-    let mut late = TcpStream::connect(("127.0.0.1", port)).expect("a server");
-    late.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let ended = late.read_to_end(&mut Vec::new());
+    let mut silent = TcpStream::connect(("127.0.0.1", port)).expect("a server");
+    silent.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let late = TcpStream::connect(("127.0.0.1", port)).expect("a server");
+    // The newest of the strangers has the place.
+    let ended = silent.read_to_end(&mut Vec::new());
     assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "there was room for one more");
     // A gateway's request is answered, if only to say that it brings no token.
     let mut gateway = Command::new("curl");
     gateway.args(["-sS", "--interface", "127.0.0.2", "-w", "\n%{http_code}", &format!("http://127.0.0.1:{port}/ssh")]);
     let answer = text(&finish(&mut gateway).stdout);
     assert!(answer.contains("token_missing") && answer.ends_with("\n401"), "{answer}");
-    drop(silent);
+    drop(late);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -170,8 +171,12 @@ fn only_a_trusted_gateway_may_bring_a_token() {
 #[test]
 fn a_gateway_is_trusted_by_its_certificate_too() {
     let issuer = Issuer::start();
-    let http = "trusted-networks = []\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient-ca = \"ca.pem\"";
+    let http = "trusted-networks = []\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient-ca = \"ca.pem\"\n\
+                max-connections = 2\nrequest-deadline = \"50s\"";
     let house = build(&issuer, http, Some(Box::new(certificates)));
+    // Strangers who show nothing take no place from those who will.
+    let silent: Vec<_> =
+        (0..5).map(|_| TcpStream::connect(("127.0.0.1", house.gateway_port())).expect("a server")).collect();
     let file = |name: &str| house.file(name).display().to_string();
     bring(&house, &issuer.token(json!({})));
     let direct = format!("wss://localhost:{}/ssh --ca-file {}", house.gateway_port(), file("ca.pem"));
@@ -187,6 +192,7 @@ fn a_gateway_is_trusted_by_its_certificate_too() {
     let Some(gateway) = nginx(&house, "https", &show) else { return };
     let output = ssh(&house, &format!("ws://127.0.0.1:{}/tools/ssh", gateway.port), "exit 3");
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    drop(silent);
 }
 
 /// A CA, and what it has signed for a server and for a gateway.
