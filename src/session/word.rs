@@ -1,7 +1,8 @@
 //! The few words that work as commands where the login name is no place: `ssh login@porthole cert`.
 //!
 //! They are about the person, not about a pod, and start no container. What each may say is already the person's own, but
-//! for `cert`, which the issuer decides and records, and for places, of which the `Gate` is asked.
+//! for `cert`, which the issuer decides and records (what there is no issuer for is recorded here), and for places, of which
+//! the `Gate` is asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::exit::{Exit, Failure};
 use super::plain::plain;
 use super::{Caller, Client, Inbound, Outlet, Request, Sessions, What};
-use crate::audit::SessionId;
+use crate::audit::{Event, SessionId};
 use crate::auth::Identity;
 use crate::auth::issuer::{PUBLIC_KEY_MAX_BYTES, Wish, parse_public_key};
 use crate::config::PublicAddress;
@@ -140,7 +141,17 @@ impl Sessions {
 
     async fn certify(&self, caller: &Caller, session: &SessionId, input: &Inbound) -> Result<String, Failure> {
         let Some(issuer) = &self.issuer else {
-            return Err(Failure::new("no_issuer", "this porthole issues no certificates: ask whoever runs it for one"));
+            let failure =
+                Failure::new("no_issuer", "this porthole issues no certificates: ask whoever runs it for one");
+            let refused = Event::CertificateRefused {
+                peer: caller.source,
+                subject: caller.identity.subject().to_owned(),
+                credential: caller.identity.credential().to_owned(),
+                code: failure.code,
+                detail: failure.operator.clone(),
+            };
+            self.record(&caller.connection, session, &refused).await?;
+            return Err(failure);
         };
         let key = tokio::time::timeout(INPUT_DEADLINE, read(input))
             .await

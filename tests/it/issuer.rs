@@ -232,6 +232,20 @@ fn what_is_no_key_gets_a_line_and_a_house_without_a_ca_says_so() {
     assert!(!house.log().contains("panicked"), "{}", house.log());
 }
 
+#[test]
+fn where_no_certificates_are_issued_the_trail_has_who_asked() {
+    let house = House::open();
+    let refused = ask(&house, &fs::read(house.file("id_ed25519.pub")).expect("there"));
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(254), 0), "{said}");
+    assert!(said.contains("issues no certificates"), "{said}");
+    // It was there before the person heard it.
+    let trail = house.audit();
+    let event = trail.iter().find(|event| event["event"] == "certificate_refused").expect("it is in the trail");
+    assert_eq!((&event["code"], &event["subject"]), (&Value::from("no_issuer"), &Value::from("dev")));
+    assert!(said.contains(event["session"].as_str().expect("named")), "{said}");
+}
+
 /// An agent that ends with the value.
 pub struct Agent(std::process::Child);
 
