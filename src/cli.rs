@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
+use crate::auth::binding::Binding;
 use crate::authorize::check::{Question, check};
 use crate::cluster::{Named, revoke};
 use crate::config::{BindingStore, Config};
@@ -168,18 +170,33 @@ async fn take_back(arguments: Revoke) -> anyhow::Result<ExitCode> {
         (Some(subject), _) => Named::Subject(subject),
         (None, fingerprint) => Named::Fingerprint(fingerprint.unwrap_or_default()),
     };
+    let now = Timestamp::now();
     match revoke(&config.cluster, config.device.bindings_namespace.as_deref(), &named).await {
+        Ok(revoked) if revoked.is_empty() => {
+            eprintln!("porthole: there is no binding of {named}");
+            Ok(ExitCode::FAILURE)
+        }
         Ok(revoked) => {
             for binding in &revoked {
-                println!("{} {}", binding.fingerprint, binding.subject);
+                println!("{}", taken_back(binding, now));
             }
-            Ok(if revoked.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             eprintln!("porthole: {error}");
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// The line of a binding that is taken back. Whoever does that means to end what came by it, and sessions of a login that
+/// was over by then go on (`Bindings::still_holds`).
+fn taken_back(binding: &Binding, now: Timestamp) -> String {
+    let over = match binding.until <= now {
+        true => " (its login was over already: sessions of it that still run are not ended by this)",
+        false => "",
+    };
+    format!("{} {}{over}", binding.fingerprint, binding.subject)
 }
 
 /// SIGHUP, by which a rotation says that the file has a new name: the next event goes to the one that has the old.
@@ -255,5 +272,32 @@ impl Ending {
             });
         }
         Ok(stop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    #[test]
+    fn a_binding_whose_login_was_over_is_said_to_end_no_session() {
+        let now = Timestamp::now();
+        let binding = |until: Timestamp| Binding {
+            fingerprint: "SHA256:x".to_owned(),
+            subject: "mia".to_owned(),
+            name: None,
+            email: None,
+            groups: Vec::new(),
+            issuer: None,
+            address: IpAddr::from([192, 0, 2, 1]),
+            until,
+        };
+        assert_eq!(taken_back(&binding(Timestamp::MAX), now), "SHA256:x mia");
+        for over in [Timestamp::MIN, now] {
+            let said = taken_back(&binding(over), now);
+            assert!(said.starts_with("SHA256:x mia (its login was over already"), "{said}");
+        }
     }
 }

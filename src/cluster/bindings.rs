@@ -4,6 +4,7 @@
 //! configuration and no secret is a Lease, and Porthole needs none of its own namespace's ConfigMaps or Secrets for this.
 //! The watch tells each replica what is new and what is gone; an ended one is removed when the next is made.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,15 @@ pub struct StoredBindings {
 pub enum Named {
     Subject(String),
     Fingerprint(String),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Named::Subject(subject) => write!(f, "subject {subject:?}"),
+            Named::Fingerprint(fingerprint) => write!(f, "key {fingerprint:?}"),
+        }
+    }
 }
 
 /// Bindings could not be taken back.

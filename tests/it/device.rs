@@ -306,11 +306,19 @@ fn what_is_taken_back_ends_its_sessions_and_asks_again() {
     house.await_audit("process", |event| {
         event["event"] == "process_started" && event["program"] == "echo up; sleep 600"
     });
-    let revoked = finish(
-        Command::new(env!("CARGO_BIN_EXE_porthole"))
-            .args(["revoke", "--subject", "mia", "--config"])
-            .arg(house.file("porthole.toml")),
-    );
+    let revoke = |whose: [&str; 2]| {
+        let mut revoke = Command::new(env!("CARGO_BIN_EXE_porthole"));
+        finish(revoke.arg("revoke").args(whose).arg("--config").arg(house.file("porthole.toml")))
+    };
+    for (whose, said) in [
+        (["--subject", "nobody"], "porthole: there is no binding of subject \"nobody\"\n"),
+        (["--fingerprint", "SHA256:none"], "porthole: there is no binding of key \"SHA256:none\"\n"),
+    ] {
+        let nothing = revoke(whose);
+        assert_eq!((nothing.status.code(), text(&nothing.stdout)), (Some(1), String::new()), "{nothing:?}");
+        assert!(text(&nothing.stderr).ends_with(said), "{nothing:?}");
+    }
+    let revoked = revoke(["--subject", "mia"]);
     assert!(revoked.status.success() && text(&revoked.stdout).contains("SHA256:"), "{revoked:?}");
     let ended = client.wait_with_output().expect("a child of ours");
     assert_eq!(ended.status.code(), Some(254), "{ended:?}");
