@@ -27,6 +27,8 @@ const FIXED_BYTES: usize = 16;
 const VARIABLE_MAX_BYTES: usize = 4096;
 /// The byte of version 2 that says version and command; this one is LOCAL.
 const LOCAL: u8 = 0x20;
+/// The byte of version 2 that says family and transport; this one is UNSPEC.
+const UNSPECIFIED: u8 = 0x00;
 /// The longest connection id, by the specification.
 const REFERENCE_MAX_BYTES: usize = 128;
 
@@ -39,7 +41,10 @@ pub enum Header {
         /// The load balancer's own name for the connection.
         reference: Option<String>,
     },
-    /// It is the load balancer's own: it looks whether somebody is here.
+    /// It is the load balancer's own (LOCAL), or that cannot tell whose it is (UNKNOWN, UNSPEC): whoever has connected is
+    /// all that is known.
+    Own,
+    /// None came: the peer looked whether somebody is here, and left.
     HealthCheck,
 }
 
@@ -148,9 +153,9 @@ pub fn parse(bytes: &[u8]) -> Result<Header, HeaderError> {
         return Err(HeaderError::Malformed);
     }
     let Some(address) = header.proxied_address() else {
-        let unknown = bytes.starts_with(BEGINNINGS[0]);
+        let unknown = bytes.starts_with(BEGINNINGS[0]) || bytes.get(START_BYTES + 1) == Some(&UNSPECIFIED);
         let local = bytes.get(START_BYTES) == Some(&LOCAL);
-        return if unknown || local { Ok(Header::HealthCheck) } else { Err(HeaderError::NoAddress) };
+        return if unknown || local { Ok(Header::Own) } else { Err(HeaderError::NoAddress) };
     };
     if address.protocol != Protocol::Stream {
         return Err(HeaderError::NoAddress);
@@ -210,10 +215,11 @@ mod tests {
             (v2(0x21, 0x21, &mapped), client("192.0.2.7:12345", None)),
             (v2(0x21, 0x11, &id), client("192.0.2.7:12345", Some("ab-1"))),
             (v2(0x21, 0x11, &binary), client("192.0.2.7:12345", Some("00ff"))),
-            (b"PROXY UNKNOWN\r\n".to_vec(), Ok(Header::HealthCheck)),
-            (b"PROXY UNKNOWN ff:: ff:: 1 2\r\n".to_vec(), Ok(Header::HealthCheck)),
-            (v2(0x20, 0, &[]), Ok(Header::HealthCheck)),
-            (v2(0x20, 0x11, &ADDRESSES), Ok(Header::HealthCheck)),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Ok(Header::Own)),
+            (b"PROXY UNKNOWN ff:: ff:: 1 2\r\n".to_vec(), Ok(Header::Own)),
+            (v2(0x20, 0, &[]), Ok(Header::Own)),
+            (v2(0x20, 0x11, &ADDRESSES), Ok(Header::Own)),
+            (v2(0x21, 0x00, &[]), Ok(Header::Own)),
         ] {
             let banner = b"SSH-2.0-x\r\n";
             let (read, left) = read_all(&[&header, &banner[..]].concat()).await;
@@ -247,7 +253,6 @@ mod tests {
             (short_of_addresses, HeaderError::Malformed),
             (broken_field, HeaderError::Malformed),
             (v2(0x21, 0x12, &ADDRESSES), HeaderError::NoAddress),
-            (v2(0x21, 0x00, &[]), HeaderError::NoAddress),
             (v2(0x21, 0x31, &[1; 216]), HeaderError::NoAddress),
         ] {
             assert_eq!(read_all(&bytes).await.0, Err(expected), "{:?}", String::from_utf8_lossy(&bytes));

@@ -1,7 +1,8 @@
 //! Plain TCP, from clients and from load balancers that say for whom.
 //!
-//! Whether a peer must announce its client or may not is decided by its address alone. What a load balancer looks for
-//! when it opens a connection and says nothing of a client is told to nobody: it does so every few seconds, for ever.
+//! Whether a peer must announce its client or may not is decided by its address alone. A load balancer that opens a
+//! connection, says nothing of a client and leaves has looked whether somebody is here, which is told to nobody: it does so
+//! every few seconds, for ever. One that stays is served as its own client.
 
 use std::io;
 use std::net::SocketAddr;
@@ -95,15 +96,27 @@ impl Rules {
         }
         match timeout(self.deadline, proxy_protocol::read(&mut io)).await.unwrap_or(Err(HeaderError::Late)) {
             // What HAProxy says in version 1, which has no word for a check, is that it speaks for itself.
-            Ok(Header::Client { source, .. }) if source == gateway => health_check(gateway),
+            Ok(Header::Client { source, .. }) if source == gateway => self.own(io, gateway, arrivals).await,
             Ok(Header::Client { source, reference }) => {
                 let gateway = Gateway { address: gateway, reference };
                 // Fails where the server takes nothing any more.
                 let _ = arrivals.send(unannounced(io, source, Some(gateway))).await;
             }
+            Ok(Header::Own) => self.own(io, gateway, arrivals).await,
             Ok(Header::HealthCheck) => health_check(gateway),
             Err(error) => self.refuse(gateway, error.code(), &error.to_string()).await,
         }
+    }
+
+    /// Hands on a connection without a client's address, as from whoever has connected (HAProxy's `doc/proxy-protocol.txt`
+    /// has it so). Most are checks that leave at once, so it is nobody's before its first byte; one that says nothing for
+    /// long waits for the server's banner.
+    async fn own(&self, io: TcpStream, peer: SocketAddr, arrivals: &mpsc::Sender<Incoming>) {
+        if let Ok(Ok(0) | Err(_)) = timeout(self.deadline, io.peek(&mut [0])).await {
+            return health_check(peer);
+        }
+        // Fails where the server takes nothing any more.
+        let _ = arrivals.send(unannounced(io, peer, None)).await;
     }
 
     async fn refuse(&self, peer: SocketAddr, code: &'static str, detail: &str) {

@@ -82,6 +82,34 @@ fn a_health_check_is_no_failed_session() {
 }
 
 #[test]
+fn a_connection_without_a_clients_address_has_its_own_and_is_told_once_it_says_something() {
+    let house = house("proxy-protocol-deadline = \"1s\"\n");
+    for header in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        b"PROXY UNKNOWN 192.0.2.1 127.0.0.1 1 22\r\n".to_vec(),
+        [V2_START, b"\x20\0\0\0"].concat(),
+        [V2_START, b"\x20\x11\0\x0c\xc0\0\x02\x01\x7f\0\0\x01\0\x01\0\x16"].concat(),
+        [V2_START, b"\x21\0\0\0"].concat(),
+    ] {
+        // One that speaks, and one that waits for the server to speak first.
+        for words in [b"SSH-2.0-x\r\n".as_slice(), b""] {
+            let mut stream = TcpStream::connect(("127.0.0.1", house.port)).expect("a server");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            stream.write_all(&[header.as_slice(), words].concat()).expect("open");
+            let mut answer = [0; 8];
+            stream.read_exact(&mut answer).expect("the server's banner");
+            assert_eq!(text(&answer), "SSH-2.0-", "{header:?}");
+            let peer = stream.local_addr().expect("a socket").to_string();
+            let opened = house.await_audit("connection", |event| {
+                event["event"] == "connection_opened" && event["peer"] == peer.as_str()
+            });
+            assert_eq!(opened["gateway"], serde_json::Value::Null, "{opened}");
+        }
+    }
+    assert!(!house.log().contains("panicked"), "{}", house.log());
+}
+
+#[test]
 fn a_header_from_elsewhere_is_refused_and_others_come_in_without() {
     let house = House::build(Plan {
         config: "[listen]\nproxy-protocol-from = [\"127.0.0.9/32\"]\n".to_owned(),
