@@ -4,8 +4,8 @@
 //! `ProxyCommand`, a jump host) works here too, and nothing about it is known here. The key, the agent and the client's
 //! configuration are likewise left to `ssh-keygen`, `ssh-add` and `ssh`.
 //!
-//! Invariant: what was there before stays in place until something better is whole: a certificate and a configuration are
-//! replaced at one stroke, and only by one that was read and fits.
+//! Invariant: what was there before stays in place until something better is whole, also where the person interrupts: a
+//! certificate and a configuration are replaced at one stroke, and only by one that was read and fits.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::auth::certificate::Label;
 
+mod anew;
 mod block;
 mod file;
 mod key;

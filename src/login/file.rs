@@ -23,13 +23,3 @@ pub(super) fn replace(file: &Path, bytes: &[u8], mode: u32) -> Result<(), LoginE
         failed(error)
     })
 }
-
-/// Runs `act` while `file` is not there, and puts it back.
-pub(super) fn aside<T>(file: &Path, act: impl FnOnce() -> Result<T, LoginError>) -> Result<T, LoginError> {
-    let mut aside = file.as_os_str().to_owned();
-    aside.push(".aside");
-    fs::rename(file, &aside).map_err(LoginError::file(file))?;
-    let done = act();
-    fs::rename(&aside, file).map_err(LoginError::file(file))?;
-    done
-}

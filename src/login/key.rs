@@ -65,7 +65,8 @@ impl Key {
     }
 }
 
-fn with_ending(file: &Path, ending: &str) -> PathBuf {
+/// A path with something behind its name.
+pub(super) fn with_ending(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);
     name.into()

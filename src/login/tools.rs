@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use super::block::quoted;
 use super::key::Key;
-use super::{LoginError, file};
+use super::{LoginError, anew};
 
 /// A certificate of 256 principals is below this.
 const CERTIFICATE_MAX_BYTES: u64 = 256 * 1024;
@@ -33,47 +33,53 @@ pub(super) enum Attempt {
 impl Tools<'_> {
     /// Asks for a certificate; none where `ssh` failed, which has told the person why.
     pub(super) fn certify(&self, key: &Key, attempt: Attempt) -> Result<Option<String>, LoginError> {
+        match attempt {
+            Attempt::AsConfigured => {
+                let mut ssh = self.ssh(self.config);
+                let certificate = key.certificate_file();
+                if certificate.exists() {
+                    // Where a configuration names any certificate, ssh looks for no other beside a key.
+                    ssh.arg("-o").arg(format!("CertificateFile={}", quoted(&certificate)));
+                }
+                self.converse(ssh, key.file(), key)
+            }
+            Attempt::Anew => anew::without_certificate(key, self.config, |link, config| {
+                let mut ssh = self.ssh(config);
+                // An agent may hold it too.
+                ssh.args(["-o", "IdentitiesOnly=yes"]);
+                self.converse(ssh, link, key)
+            }),
+        }
+    }
+
+    fn ssh(&self, config: Option<&Path>) -> Command {
         let mut ssh = Command::new("ssh");
         // What the configuration says for sessions in pods is not meant for this.
         ssh.args(["-T", "-x", "-a", "-o", "ClearAllForwardings=yes", "-o", "ControlPath=none"]);
         ssh.args(["-o", "RemoteCommand=none"]);
-        if let Some(config) = self.config {
+        if let Some(config) = config {
             ssh.arg("-F").arg(config);
         }
         if let Some(port) = self.port {
             ssh.args(["-p", &port.to_string()]);
         }
-        let certificate = key.certificate_file();
-        match attempt {
-            // Where a configuration names any certificate, ssh looks for no other beside a key.
-            Attempt::AsConfigured if certificate.exists() => {
-                ssh.arg("-o").arg(format!("CertificateFile={}", quoted(&certificate)));
-            }
-            Attempt::AsConfigured => {}
-            // An agent may hold it too.
-            Attempt::Anew => drop(ssh.args(["-o", "IdentitiesOnly=yes"])),
-        }
-        ssh.arg("-i").arg(key.file()).arg(format!("login@{}", self.host)).arg("cert");
-        match attempt {
-            Attempt::AsConfigured => converse(ssh, key),
-            // Where it names none, it does; and the block of an earlier login names it.
-            Attempt::Anew => file::aside(&certificate, || converse(ssh, key)),
-        }
+        ssh
     }
-}
 
-/// Gives `ssh` the key, and takes what it prints.
-fn converse(mut ssh: Command, key: &Key) -> Result<Option<String>, LoginError> {
-    let failed = |source| LoginError::Program { program: "ssh", source };
-    let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-    // Its end tells that the key is whole. `ssh` that has ended before takes nothing, and says why itself.
-    let _ = ssh.stdin.take().map(|mut input| input.write_all(key.public().as_bytes()));
-    let mut line = String::new();
-    let output = ssh.stdout.take();
-    let read = output.map_or(Ok(0), |output| output.take(CERTIFICATE_MAX_BYTES).read_to_string(&mut line));
-    let status = ssh.wait().map_err(failed)?;
-    read.map_err(failed)?;
-    Ok(Some(line).filter(|_| status.success()))
+    /// Gives `ssh` the public key, and takes what it prints; `identity` is where it finds the private one.
+    fn converse(&self, mut ssh: Command, identity: &Path, key: &Key) -> Result<Option<String>, LoginError> {
+        let failed = |source| LoginError::Program { program: "ssh", source };
+        ssh.arg("-i").arg(identity).arg(format!("login@{}", self.host)).arg("cert");
+        let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+        // Its end tells that the key is whole. `ssh` that has ended before takes nothing, and says why itself.
+        let _ = ssh.stdin.take().map(|mut input| input.write_all(key.public().as_bytes()));
+        let mut line = String::new();
+        let output = ssh.stdout.take();
+        let read = output.map_or(Ok(0), |output| output.take(CERTIFICATE_MAX_BYTES).read_to_string(&mut line));
+        let status = ssh.wait().map_err(failed)?;
+        read.map_err(failed)?;
+        Ok(Some(line).filter(|_| status.success()))
+    }
 }
 
 /// Makes an Ed25519 key without a passphrase: it is worth as much as the certificate, which ends by itself.

@@ -133,6 +133,34 @@ fn a_certificate_with_less_than_a_third_left_is_renewed_and_one_that_cannot_be_s
 }
 
 #[test]
+fn the_certificate_stays_in_place_while_somebody_logs_in_anew() {
+    let house = house("");
+    let laptop = Laptop::new(&house);
+    succeeded(&laptop.login(&["--no-agent"]));
+    // The block names the certificate, which brings none that lasts longer than its login; the house's own key does.
+    succeeded(&laptop.login(&["--no-agent", "--force"]));
+    let logins: Vec<_> = house.audit().into_iter().filter(|event| event["event"] == "login_accepted").collect();
+    let credentials: Vec<_> = logins.iter().map(|login| &login["credential"]).collect();
+    assert_eq!(credentials.len(), 3, "{credentials:?}");
+    assert!(credentials[0] != credentials[1] && credentials[0] == credentials[2], "{credentials:?}");
+    let folder = laptop.home.join(".ssh/porthole");
+    let certificate = folder.join("porthole-cert.pub");
+    let before = fs::read(&certificate).expect("there");
+
+    // What ssh runs to get through sees what every other ssh would see at that moment.
+    let seen = house.file("seen");
+    let look = format!("ProxyCommand ls \"{}\" >> \"{}\"\n", certificate.display(), seen.display());
+    let mine = [look.as_bytes(), &fs::read(laptop.config()).expect("there")].concat();
+    fs::write(laptop.config(), &mine).expect("writable");
+    assert_eq!(laptop.login(&["--no-agent", "--force"]).status.code(), Some(1));
+    let seen = fs::read_to_string(seen).expect("it was run");
+    assert_eq!(seen, format!("{}\n", certificate.display()).repeat(2), "once as configured, once anew");
+    assert_eq!(fs::read(&certificate).expect("there"), before);
+    assert_eq!(fs::read(laptop.config()).expect("there"), mine);
+    assert_eq!(fs::read_dir(folder).expect("there").count(), 3, "a key, its public half and its certificate");
+}
+
+#[test]
 fn a_key_of_ones_own_is_certified_and_stays_in_the_agent_as_it_was() {
     let house = house("");
     let _agent = Agent::start(house.folder());
