@@ -113,8 +113,9 @@ fn is_fresh(label: &Label) -> bool {
     left > label.until.duration_since(label.from) / 3
 }
 
-/// A new certificate. The present one may log in, but it brings none that lasts beyond the login that it came from; then
-/// the person is asked.
+/// A new certificate. The present one may log in, but it brings none that lasts beyond the login that it came from, and none
+/// at all in that login's last minute; then the person is asked. Where a key is what the login was with, it is the same login
+/// without the certificate too, until it ends: what the server says of it is all that helps.
 fn renew(login: &Login, key: &Key, tools: &Tools<'_>, present: Option<Label>) -> Result<Label, LoginError> {
     let first = tools.certify(key, Attempt::AsConfigured)?;
     let first = first.map(|line| fit(login, key, &line).map(|label| (line, label))).transpose()?;

@@ -392,6 +392,29 @@ fn what_was_issued_on_a_login_goes_when_that_is_taken_back_and_does_not_return_w
 }
 
 #[test]
+fn a_login_without_a_certificate_that_is_about_to_end_brings_none_and_is_told_so() {
+    let provider = Provider::start();
+    let config = format!(
+        "[issuers.test]\nurl = \"{}\"\naudiences = [\"porthole\"]\n[certificate-authority]\nkeys = [\"own_ca\"]\n\
+         [device]\nissuer = \"test\"\nbinding-lifetime = \"30s\"\n",
+        provider.url
+    );
+    let before = |folder: &std::path::Path| keygen(folder, &["-q", "-t", "ed25519", "-N", "", "-f", "own_ca"]);
+    let house = House::build(Plan { config, before: Some(Box::new(before)), ..Plan::default() });
+    bare(&house);
+    provider.approve(&provider.token(|_, _| {}));
+    let key = fs::read(house.file("id_ed25519.pub")).expect("there");
+    let refused = finish_with(&mut ssh(&house, "login", "cert"), &key);
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(254), 0), "{said}");
+    assert!(
+        said.contains("porthole: your login is about to end") && said.contains("log in anew in a minute"),
+        "{said}"
+    );
+    house.await_audit("refusal", |event| event["event"] == "certificate_refused" && event["code"] == "login_over");
+}
+
+#[test]
 fn a_revoked_certificate_ends_its_open_session() {
     let house = House::build(Plan {
         config: "[certificate]\nrevoked-file = \"revoked.txt\"\n".to_owned(),

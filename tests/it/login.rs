@@ -118,6 +118,12 @@ fn a_certificate_with_less_than_a_third_left_is_renewed_and_one_that_cannot_be_s
     succeeded(&laptop.login(&["--no-agent", "--no-config", "--force"]));
     assert!(laptop.until() >= renewed);
 
+    // In its login's last minute it brings none at all.
+    let ending = sign("-50m:+50s");
+    succeeded(&laptop.login(&["--no-agent", "--no-config"]));
+    house.await_audit("refusal", |event| event["event"] == "certificate_refused" && event["code"] == "login_over");
+    assert!(laptop.until() > ending, "nobody logged in anew: {}", house.log());
+
     // Without anybody to log in anew as, the old one is as good as it gets.
     let old = sign("-50m:+10m");
     fs::remove_file(house.file("id_ed25519")).expect("there");

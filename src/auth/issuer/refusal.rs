@@ -13,6 +13,7 @@ pub enum IssueError {
     NoRule,
     #[error("the login's own certificate is for one command")]
     OneCommand,
+    /// Of a certificate's login, or of any other: a key's, a token's.
     #[error("the login that this comes from ends at {until}")]
     LoginOver { until: Timestamp },
     #[error("the certificate would not be believed: {problem}")]
@@ -72,7 +73,9 @@ impl IssueError {
             IssueError::NoRule => "you may not have a certificate: ask whoever runs this porthole".to_owned(),
             IssueError::OneCommand => "your certificate permits one command only, and no new certificate".to_owned(),
             IssueError::LoginOver { .. } => {
-                "the login that your certificate comes from is over: log in anew, without the certificate".to_owned()
+                "your login is about to end, and a certificate would end with it: log in anew in a minute, or, if you came with \
+                 a certificate, at once without it"
+                    .to_owned()
             }
             IssueError::Unnameable { .. } => {
                 "a certificate cannot name you as you are known here: tell whoever runs this porthole".to_owned()
