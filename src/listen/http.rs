@@ -136,12 +136,8 @@ impl Serving {
         };
         // There only if the client's CA has signed it: rustls refuses others.
         let certified = io.get_ref().1.peer_certificates().is_some();
-        let _seat = match seat {
-            Seat::Stranger { .. } if certified => match self.rooms.gateway() {
-                Some(seat) => seat,
-                None => return tracing::warn!(peer = %address, "too many HTTP connections: one is closed unanswered"),
-            },
-            seat => seat,
+        let Some(_seat) = self.rooms.keep(seat, certified) else {
+            return tracing::warn!(peer = %address, "too many HTTP connections: one is closed unanswered");
         };
         self.answer(io, Origin { address, certified }, stop).await;
     }

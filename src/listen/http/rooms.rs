@@ -39,8 +39,18 @@ impl Rooms {
         Some(Seat::Stranger { _place: self.strangers.enter(peer, displaced) })
     }
 
-    /// A seat for somebody who has shown to be a gateway.
-    pub(super) fn gateway(&self) -> Option<Seat> {
+    /// A gateway's seat for a stranger who has shown to be one, else what there is; none where gateways have too many.
+    pub(super) fn keep(&self, seat: Seat, certified: bool) -> Option<Seat> {
+        match seat {
+            Seat::Stranger { _place: place } if certified => {
+                drop(place);
+                self.gateway()
+            }
+            seat => Some(seat),
+        }
+    }
+
+    fn gateway(&self) -> Option<Seat> {
         let permit = Arc::clone(&self.gateways).try_acquire_owned().ok()?;
         Some(Seat::Gateway { _permit: permit })
     }

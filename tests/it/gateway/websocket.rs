@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::issuer::{Issuer, now};
 use super::programs::Gateway;
 use super::request::upgrade;
 use crate::forwards::Forwarder;
-use crate::house::{House, PROGRAM, Plan, Preparation, cluster, finish, text};
+use crate::house::{House, PROGRAM, Plan, Preparation, cluster, finish, read_until, text};
 
 /// A house that takes gateways from loopback, or as `http` says instead.
 pub fn house(issuer: &Issuer, http: &str) -> House {
@@ -172,7 +172,7 @@ fn only_a_trusted_gateway_may_bring_a_token() {
 fn a_gateway_is_trusted_by_its_certificate_too() {
     let issuer = Issuer::start();
     let http = "trusted-networks = []\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient-ca = \"ca.pem\"\n\
-                max-connections = 2\nrequest-deadline = \"50s\"";
+                max-connections = 2\nrequest-deadline = \"5m\"";
     let house = build(&issuer, http, Some(Box::new(certificates)));
     // Strangers who show nothing take no place from those who will.
     let silent: Vec<_> =
@@ -193,6 +193,46 @@ fn a_gateway_is_trusted_by_its_certificate_too() {
     let output = ssh(&house, &format!("ws://127.0.0.1:{}/tools/ssh", gateway.port), "exit 3");
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     drop(silent);
+}
+
+#[test]
+fn a_gateway_that_has_shown_its_certificate_loses_its_place_to_no_stranger() {
+    let issuer = Issuer::start();
+    let http = "trusted-networks = []\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient-ca = \"ca.pem\"\n\
+                max-connections = 2\nrequest-deadline = \"5m\"";
+    let house = build(&issuer, http, Some(Box::new(certificates)));
+    let mut early = early_gateway(&house);
+    let silent: Vec<_> =
+        (0..5).map(|_| TcpStream::connect(("127.0.0.1", house.gateway_port())).expect("a server")).collect();
+    let mut request = early.stdin.take().expect("piped");
+    write!(request, "GET /ssh HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is still open");
+    let answer = read_until(early.stdout.as_mut().expect("piped"), "\r\n");
+    assert!(answer.ends_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+    early.kill().expect("a child of ours");
+    early.wait().expect("a child of ours");
+    drop(silent);
+}
+
+/// One that has shown its certificate, and has yet to ask.
+fn early_gateway(house: &House) -> Child {
+    let file = |name: &str| house.file(name).display().to_string();
+    // Else it keeps its words until its end.
+    let mut client = Command::new("stdbuf");
+    client.args([
+        "-oL",
+        "openssl",
+        "s_client",
+        "-connect",
+        &format!("localhost:{}", house.gateway_port()),
+        "-CAfile",
+        &file("ca.pem"),
+    ]);
+    client.args(["-cert", &file("gateway.pem"), "-key", &file("gateway.key")]);
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut client = client.expect("openssl is installed");
+    // The server gives a ticket once the handshake is whole, the client's certificate included.
+    read_until(client.stdout.as_mut().expect("piped"), "New Session Ticket arrived");
+    client
 }
 
 /// A CA, and what it has signed for a server and for a gateway.
