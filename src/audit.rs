@@ -175,17 +175,6 @@ pub enum Event {
         code: &'static str,
         reason: String,
     },
-    /// A request that is refused whatever the policy says, and so never becomes a question to it.
-    RequestRefused {
-        subject: String,
-        /// `session`, `shell`, `exec`, `subsystem`, `direct-tcpip`, `direct-streamlocal`, `tcpip-forward`, …
-        request: &'static str,
-        /// What it named: a command, a subsystem, a destination.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        wanted: Option<String>,
-        /// `not_offered`, `not_utf8`, `no_such_port`, `too_many_channels`, `shutdown`.
-        code: &'static str,
-    },
     /// A certificate's own command takes the place of what was asked for.
     CommandForced {
         subject: String,

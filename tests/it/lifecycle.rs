@@ -19,6 +19,11 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_would_be_right() {
             "[certificate]\ntrusted-ca-files = [\"ca.pub\"]\n[session]\ndefault-profile = \"x\"\n",
             vec!["session.default-profile", "general"],
         ),
+        (
+            "[issuers.company]\nurl = \"https://login.example.com\"\naudiences = [\"ours\"]\n\
+             [device]\nissuer = \"company\"\nclient-id = \"theirs\"\n",
+            vec!["device.client-id", "theirs", "audiences", "issuers.company"],
+        ),
         ("[ssh\n", vec!["porthole.toml", "1"]),
     ] {
         std::fs::write(&file, config).expect("writable");
