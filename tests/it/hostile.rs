@@ -153,13 +153,12 @@ fn garbage_ends_its_own_connection_only() {
 #[test]
 fn silent_strangers_keep_nobody_out() {
     let house = House::build(Plan { config: "[ssh]\nmax-unauthenticated = 2\n".to_owned(), ..Plan::default() });
-    let mut waiting: Vec<_> =
-        (0..2).map(|_| TcpStream::connect(("127.0.0.1", house.port)).expect("a server")).collect();
-    for stream in &mut waiting {
-        // Its banner shows that it has a place.
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a banner");
-    }
+    let mut waiting = [(); 2].map(|()| {
+        let mut stream = TcpStream::connect(("127.0.0.1", house.port)).expect("a server");
+        // Its banner shows that it has a place, before the next one comes.
+        stream.read_exact(&mut [0]).expect("a banner");
+        stream
+    });
     assert_eq!(house.ssh("demo.web", "exit 3").status.code(), Some(3));
     house.await_audit("displaced stranger", |event| event["reason"] == "displaced");
     // It was the oldest, and its connection has ended.

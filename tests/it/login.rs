@@ -153,9 +153,10 @@ fn the_certificate_stays_in_place_while_somebody_logs_in_anew() {
     let certificate = folder.join("porthole-cert.pub");
     let before = fs::read(&certificate).expect("there");
 
-    // What ssh runs to get through sees what every other ssh would see at that moment.
+    // What ssh runs to get through sees what every other ssh would see at that moment. It ends when its output does, so
+    // that is held open until the word is written.
     let seen = house.file("seen");
-    let look = format!("ProxyCommand ls \"{}\" >> \"{}\"\n", certificate.display(), seen.display());
+    let look = format!("ProxyCommand ls \"{}\" | tee -a \"{}\"\n", certificate.display(), seen.display());
     let mine = [look.as_bytes(), &fs::read(laptop.config()).expect("there")].concat();
     fs::write(laptop.config(), &mine).expect("writable");
     assert_eq!(laptop.login(&["--no-agent", "--force"]).status.code(), Some(1));

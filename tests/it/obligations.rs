@@ -33,9 +33,12 @@ fn whoever_loses_a_role_loses_shell_copy_and_forward_with_a_reason() {
     connection.write_all(b"G").expect("open");
     house.await_audit("forward", |event| event["event"] == "forward_opened");
 
+    // Neither is ended by its own input's end.
+    let inputs = [shell.stdin.take(), copy.stdin.take()];
     house.change("policy.toml", &include_str!("policy.toml").replace("developers", "others"));
     let shell = shell.wait_with_output().expect("a child");
     let copy = copy.wait_with_output().expect("a child");
+    drop(inputs);
     let said = format!("{}{}", text(&shell.stdout), text(&shell.stderr));
     for (status, said) in [(shell.status, said), (copy.status, text(&copy.stderr))] {
         assert_eq!(status.code(), Some(254), "{said}");
