@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long anything may take before a test calls it stuck.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_porthole");
 
@@ -391,6 +391,7 @@ fn merge(base: &str, more: &str) -> String {
     base.to_string()
 }
 
+/// A small machine with a whole cluster on it can stand still for most of a minute.
 const CONFIG: &str = r#"
 [listen]
 address = "127.0.0.1:0"
@@ -403,6 +404,9 @@ trusted-ca-files = ["user_ca.pub"]
 policy-file = "policy.toml"
 [cluster]
 kubeconfig = "@KUBECONFIG@"
+request-timeout = "60s"
+[session]
+start-deadline = "100s"
 [audit]
 file = "audit.jsonl"
 [profiles.general]
