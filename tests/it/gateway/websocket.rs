@@ -12,7 +12,7 @@ use super::issuer::{Issuer, now};
 use super::programs::Gateway;
 use super::request::upgrade;
 use crate::forwards::Forwarder;
-use crate::house::{House, PROGRAM, Plan, Preparation, cluster, finish, read_until, text};
+use crate::house::{House, PROGRAM, Plan, Preparation, cluster, finish, finish_with, read_until, text};
 
 /// A house that takes gateways from loopback, or as `http` says instead.
 pub fn house(issuer: &Issuer, http: &str) -> House {
@@ -157,6 +157,29 @@ fn each_refusal_has_its_reason_for_the_person_and_for_the_operator() {
         "porthole: 127.0.0.1:{port} refused with 401 Unauthorized: your login is over: log in again (token_expired)"
     );
     assert!(said.contains(&line), "{said}");
+}
+
+#[test]
+fn another_program_that_carries_binary_messages_serves_as_well() {
+    if !Command::new("websocat").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: websocat is not installed");
+        return;
+    }
+    let issuer = Issuer::start();
+    let house = house(&issuer, "");
+    let (token, port) = (issuer.token(json!({})), house.gateway_port());
+    // As README has it.
+    let proxy = format!(
+        "ProxyCommand=websocat --binary --header=\"Authorization: Bearer {token}\" ws://127.0.0.1:{port}/tools/ssh"
+    );
+    let mut client = house.client("ssh");
+    client.args(["-o", &proxy, "-o", "PreferredAuthentications=none", "demo.web@porthole", "sha256sum; exit 3"]);
+    let sent: Vec<u8> = (0..8_u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let output = finish_with(&mut client, &sent);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    fs::write(house.file("sent"), &sent).expect("writable");
+    let sum = text(&finish(Command::new("sha256sum").arg(house.file("sent"))).stdout);
+    assert_eq!(text(&output.stdout).split(' ').next(), sum.split(' ').next());
 }
 
 #[test]
