@@ -1,8 +1,8 @@
 //! How many device logins may wait for their people, in all and for each address, and how many an address may leave.
 //!
-//! Where all places are taken, a login from an address with few takes that of one with many (`crowd`). A code whose client leaves lives on at the provider,
-//! which asks Porthole for patience, and so everybody, where there are many: so what was begun and left counts for its
-//! address too, for as long as its person might have taken.
+//! Where all places are taken, a login from an address with few takes that of one with many (`crowd`). A code whose client
+//! leaves lives on at the provider, which asks Porthole for patience, and so everybody, where there are many: so what was
+//! begun and left counts for its address too, for as long as its person might have taken.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
