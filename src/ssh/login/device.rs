@@ -103,7 +103,11 @@ impl Gatekeeper {
     ) -> Result<Welcome, Auth> {
         let decided = if texts.is_empty() { waiting.decided(ROUND).await } else { None };
         match decided {
-            Some(Ok(identity)) => self.approved(&user, identity).await,
+            Some(Ok(identity)) => {
+                // Who has been approved waits no more: from here on nobody displaces them.
+                drop(waiting);
+                self.approved(&user, identity).await
+            }
             Some(Err(refusal)) => Err(self.give_up(&user, refusal).await),
             None => {
                 let slowed = waiting.was_slowed();
